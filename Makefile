@@ -1,0 +1,85 @@
+# `make run` and `make test` need Python 3.11 or newer, make and git; the rest they install.
+PYTHON ?= python3
+HOST ?= 127.0.0.1
+PORT ?= 8000
+VENV := .venv
+BIN := $(VENV)/bin
+UV := .tools/bin/uv
+SAMPLE := 00324000005TXjIAAW
+export UV_PYTHON_DOWNLOADS := never
+export UV_NO_CONFIG := 1
+export UV_LINK_MODE := copy
+
+.PHONY: help run test install check format bench lock secrets clean
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+run: install  ## the service on the embedded database, with a sample album and a ready curl line
+	@$(BIN)/imageapi import examples/untagged.json
+	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(SAMPLE)
+
+test: $(VENV)/.dev  ## the whole test suite (arguments for pytest: make test ARGS="-k tokens")
+	@$(BIN)/python -m pytest $(ARGS)
+
+install: $(VENV)/.installed  ## .venv/bin/imageapi
+
+check: $(VENV)/.dev  ## formatting, lint, types, layers
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check --output-format concise .
+	@$(BIN)/mypy
+	@$(BIN)/lint-imports --no-cache
+
+format: $(VENV)/.dev  ## put the code into its form
+	@$(BIN)/ruff format .
+	@$(BIN)/ruff check --fix --output-format concise .
+
+bench: $(VENV)/.dev  ## the listing beside a naive version of itself
+	@$(BIN)/python -m benchmarks
+
+secrets:  ## the files that docker-compose.yml reads its secrets from, made once
+	@PYTHON=$(PYTHON) sh scripts/make-secrets
+
+clean:  ## what was installed; never the data
+	rm -rf $(VENV) .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+
+# The installer, pinned by hash. `--target` works where Debian refuses a plain `pip install`;
+# a Python without pip brings one in a venv of its own.
+$(UV): requirements/uv.txt
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
+		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12" >&2; exit 1; }
+	@rm -rf .tools
+	@if $(PYTHON) -m pip --version >/dev/null 2>&1; then \
+		PIP_USER=0 PIP_REQUIRE_VIRTUALENV=0 PIP_ROOT_USER_ACTION=ignore $(PYTHON) -m pip install --quiet \
+			--disable-pip-version-check --target .tools --require-hashes -r requirements/uv.txt; \
+	elif $(PYTHON) -m venv .tools >/dev/null 2>&1; then \
+		.tools/bin/python -m pip install --quiet --disable-pip-version-check \
+			--require-hashes -r requirements/uv.txt; \
+	else \
+		rm -rf .tools; \
+		echo "This Python has neither pip nor venv: install one (Debian: apt-get install python3-pip)" >&2; \
+		exit 1; \
+	fi
+	@touch $(UV)
+
+$(VENV)/bin/python: | $(UV)
+	@$(UV) venv --quiet --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)
+
+$(VENV)/.installed: requirements/run.txt requirements/build.txt pyproject.toml | $(UV) $(VENV)/bin/python
+	@$(UV) pip sync --quiet --python $(BIN)/python --require-hashes requirements/run.txt requirements/build.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --no-deps --no-build-isolation --editable .
+	@touch $@
+
+$(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
+	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
+	@touch $@
+
+lock: $(UV)  ## pin the newest versions that fit, by hash
+	@for group in run build dev; do \
+		case $$group in run) what=pyproject.toml;; *) what="--group $$group";; esac; \
+		case $$group in dev) what="pyproject.toml --group dev --constraint requirements/run.txt";; esac; \
+		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \
+			--no-annotate --custom-compile-command "make lock" $$what -o requirements/$$group.txt; \
+	done
+	@echo uv | $(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes \
+		--no-emit-index-url --no-annotate --custom-compile-command "make lock" - -o requirements/uv.txt

@@ -1,0 +1,16 @@
+"""Draws `src/imageapi/assets/blank.jpg`, shown where there is no picture: plain light grey."""
+
+from pathlib import Path
+
+from PIL import Image
+
+TARGET = Path(__file__).parent.parent / "src/imageapi/assets/blank.jpg"
+
+
+def draw() -> Image.Image:
+    """A neutral picture, 480 by 360 pixels."""
+    return Image.new("RGB", (480, 360), (224, 224, 224))
+
+
+if __name__ == "__main__":
+    draw().save(TARGET, quality=85, optimize=True)

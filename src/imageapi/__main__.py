@@ -1,0 +1,6 @@
+"""``python -m imageapi``."""
+
+from imageapi.cli import main
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,78 @@
+"""What a route may ask for, each a type with a name."""
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Request, Security
+from fastapi.security import HTTPBearer
+
+from imageapi.api.errors import NotThere
+from imageapi.auth.authorization import find_token
+from imageapi.auth.errors import TokenMissing
+from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
+from imageapi.database.engine import Database
+from imageapi.database.repository import UntaggedImages
+from imageapi.records.values import ALBUM_ID
+
+_scheme = HTTPBearer(
+    scheme_name="token",
+    bearerFormat="JWT",
+    description='`Authorization: Token token="…"`; Bearer is understood too',
+    auto_error=False,
+)
+
+
+async def verified_token(
+    request: Request, _documented: Annotated[object, Security(_scheme)]
+) -> VerifiedToken:
+    """The request's token, verified, with its abilities map; raises TokenRefused."""
+    headers = request.headers.getlist("authorization")
+    if len(headers) > 1:
+        raise TokenMissing("The request bears more than one Authorization header.")
+    tokens: Tokens = request.app.state.tokens
+    token = tokens.verify(find_token(headers[0] if headers else None))
+    request.state.verified_token = token.text
+    return token
+
+
+class May:
+    """A dependency that lets a request pass if its token grants the ability on its album.
+
+    What it yields is the album's id. A test walks all routes and fails on any without one.
+    """
+
+    def __init__(self, ability: str) -> None:
+        assert ability in ABILITIES
+        self.ability = ability
+
+    async def __call__(
+        self,
+        token: Annotated[VerifiedToken, Depends(verified_token)],
+        album_id: Annotated[
+            str,
+            Path(
+                description="The album's id",
+                json_schema_extra={"pattern": f"^{ALBUM_ID.pattern}$"},
+            ),
+        ],
+    ) -> str:
+        """The album's id; raises TokenRefused, NotThere, AbilityMissing."""
+        if ALBUM_ID.fullmatch(album_id) is None:
+            raise NotThere("There is no such album.")
+        token.require(self.ability, album_id)
+        return album_id
+
+
+async def _database(request: Request) -> Database:
+    database: Database = request.app.state.database
+    return database
+
+
+MayListImages = Annotated[str, Depends(May("image_list"))]
+TheDatabase = Annotated[Database, Depends(_database)]
+
+
+async def _untagged_images(database: TheDatabase) -> UntaggedImages:
+    return UntaggedImages(database)
+
+
+TheQueue = Annotated[UntaggedImages, Depends(_untagged_images)]

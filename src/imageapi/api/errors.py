@@ -1,0 +1,13 @@
+"""What only HTTP knows to be wrong: an address or a parameter that leads nowhere."""
+
+
+class NotThere(Exception):
+    """There is nothing at this address; ``str()`` is the public sentence."""
+
+
+class UnfitParameter(ValueError):
+    """A parameter can be read, but not used: where it stands, and why it cannot."""
+
+    def __init__(self, pointer: str, reason: str) -> None:
+        super().__init__(reason)
+        self.pointer = pointer

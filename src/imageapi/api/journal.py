@@ -1,0 +1,53 @@
+"""One log line for each request, and one for each error that nobody expected.
+
+A line names the route, never the address as sent, which may hold anything (a token in the query,
+say), nor an error's own words, which may quote what was asked, or a statement.
+"""
+
+import time
+
+import structlog
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from imageapi.logs import place_of
+
+log: structlog.stdlib.BoundLogger = structlog.get_logger("imageapi")
+
+
+class Journal:
+    """ASGI middleware, the outermost: no exception leaves it."""
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, and write down how it went."""
+        if scope["type"] != "http":
+            await self.app(scope, receive, send)
+            return
+        started = time.perf_counter()
+        status = 0
+
+        async def send_noting_status(message: Message) -> None:
+            nonlocal status
+            status = int(message.get("status", status))
+            await send(message)
+
+        state = scope.setdefault("state", {})
+        try:
+            await self.app(scope, receive, send_noting_status)
+        except Exception as error:  # noqa: BLE001 - answered within; here it is only written down
+            log.error(  # noqa: TRY400 - a stack quotes what was in its hands
+                "unexpected error",
+                error=type(error).__name__,
+                at=place_of(error),
+                request_id=state.get("request_id"),
+            )
+        log.info(
+            "request",
+            method=scope["method"],
+            route=getattr(scope.get("endpoint"), "__name__", None),
+            status=status,
+            milliseconds=round((time.perf_counter() - started) * 1000, 2),
+            request_id=state.get("request_id"),
+        )

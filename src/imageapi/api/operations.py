@@ -1,0 +1,53 @@
+"""For the operator and the newcomer: is it alive, is it ready, what can it do."""
+
+from importlib.resources import files
+
+from fastapi import APIRouter, FastAPI, Response
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.staticfiles import StaticFiles
+from starlette.responses import HTMLResponse, RedirectResponse
+
+from imageapi.api.answers import json_text
+from imageapi.api.dependencies import TheDatabase
+from imageapi.database.migration import check_schema
+
+router = APIRouter(tags=["operation"])
+
+_PARTS = "/docs/parts"
+
+
+@router.get("/healthz", operation_id="getHealth", response_model=dict[str, str])
+async def get_health() -> Response:
+    """Answer as long as the process does; asks nobody else."""
+    return json_text('{"status":"ok"}')
+
+
+@router.get("/readyz", operation_id="getReadiness", response_model=dict[str, str])
+async def get_readiness(database: TheDatabase) -> Response:
+    """Answer 200 while the database answers and its schema is current, else 503."""
+    await check_schema(database)
+    return json_text('{"status":"ready"}')
+
+
+@router.get("/", include_in_schema=False)
+async def lead_to_docs() -> Response:
+    """Lead to the docs."""
+    return RedirectResponse("/docs")
+
+
+@router.get("/docs", include_in_schema=False)
+async def show_docs() -> HTMLResponse:
+    """Show the API to try out, without anything from elsewhere."""
+    return get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title="Image API",
+        swagger_js_url=f"{_PARTS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_PARTS}/swagger-ui.css",
+        swagger_favicon_url=f"{_PARTS}/favicon.png",
+    )
+
+
+def mount_docs_parts(app: FastAPI) -> None:
+    """Serve what the docs page is made of from a package that carries it."""
+    parts = str(files("fastapi_offline").joinpath("static"))
+    app.mount(_PARTS, StaticFiles(directory=parts), name="docs-parts")

@@ -1,0 +1,60 @@
+"""Pages of a list: ``limit``, ``after``, and the headers that lead on."""
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import Query, Request
+
+from imageapi.api.errors import UnfitParameter
+from imageapi.database.repository import Page, Place
+
+LARGEST_PAGE = 1000
+
+Limit = Annotated[
+    int | None, Query(ge=1, le=LARGEST_PAGE, description="At most so many; without it all of them")
+]
+After = Annotated[
+    str | None,
+    Query(description='Where to go on, from the `Link: <…>; rel="next"` header of a page'),
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_TIME_BYTES = 8
+
+
+def encode_place(place: Place) -> str:
+    """The place as the opaque text of ``after``: microseconds since 1970, then the id."""
+    microseconds = (place.created_at - _EPOCH) // _MICROSECOND
+    return urlsafe_b64encode(microseconds.to_bytes(_TIME_BYTES) + place.public_id.bytes).decode()
+
+
+def decode_place(after: str | None) -> Place | None:
+    """The place that ``after`` stands for; raises UnfitParameter if it is not one of ours."""
+    if after is None:
+        return None
+    try:
+        raw = urlsafe_b64decode(after.encode("ascii"))
+        time, public_id = raw[:_TIME_BYTES], UUID(bytes=raw[_TIME_BYTES:])
+        place = Place(_EPOCH + int.from_bytes(time) * _MICROSECOND, public_id)
+    except (ValueError, OverflowError, binascii.Error) as error:
+        raise UnfitParameter("/query/after", "is not from a Link header of this list") from error
+    return place
+
+
+def page_headers(request: Request, page: Page, limit: int | None) -> dict[str, str]:
+    """``X-Total-Count``, and ``Link`` if there is more, relative to this service's root."""
+    headers = {"X-Total-Count": str(page.total)}
+    if page.last is not None and limit is not None:
+        others = [
+            (name, value)
+            for name, value in request.query_params.multi_items()
+            if name not in ("limit", "after")
+        ]
+        query = urlencode([*others, ("limit", limit), ("after", encode_place(page.last))])
+        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+    return headers

@@ -1,0 +1,139 @@
+"""Every error's answer, in one place, as ``application/problem+json`` (RFC 9457).
+
+The table says which error becomes which answer; an error that it does not name is a 500 that tells
+nothing but the request's id.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from http import HTTPStatus
+from typing import Any
+
+from fastapi import FastAPI, Request, Response
+from fastapi.exceptions import RequestValidationError
+from starlette.exceptions import HTTPException
+
+from imageapi.api.errors import NotThere, UnfitParameter
+from imageapi.auth.errors import AbilityMissing, TokenRefused
+from imageapi.database.errors import DatabaseAway, SchemaOutdated
+
+MEDIA_TYPE = "application/problem+json"
+REALM = 'Token realm="Image API"'
+RETRY_AFTER_SECONDS = 2
+
+#: Prefix of every ``type``; docs/problems.md has a heading for each.
+TYPES = "urn:imageapi:problem:"
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A kind of problem: the last part of its ``type``, its status, its title, its headers."""
+
+    name: str
+    status: HTTPStatus
+    title: str
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+_RETRY = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
+
+UNREADABLE = Kind("unreadable-request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
+UNEXPECTED = Kind("unexpected", HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here")
+NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "There is nothing here")
+METHOD = Kind("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Not a method of this address")
+UNFIT = Kind("unfit-input", HTTPStatus.UNPROCESSABLE_ENTITY, "The input cannot be used")
+
+KINDS: Mapping[type[Exception], Kind] = {
+    TokenRefused: Kind(
+        "token-refused",
+        HTTPStatus.UNAUTHORIZED,
+        "A valid token is required",
+        (("WWW-Authenticate", REALM),),
+    ),
+    AbilityMissing: Kind("ability-missing", HTTPStatus.FORBIDDEN, "The token does not allow this"),
+    NotThere: NOT_FOUND,
+    DatabaseAway: Kind(
+        "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
+    ),
+    SchemaOutdated: Kind(
+        "schema-outdated", HTTPStatus.SERVICE_UNAVAILABLE, "The database is not migrated", _RETRY
+    ),
+}
+
+
+def problem(
+    kind: Kind,
+    detail: str,
+    instance: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    errors: Sequence[Mapping[str, str]] = (),
+) -> Response:
+    """The answer for a problem; ``instance`` is the request's id, ``detail`` is for the caller."""
+    body: dict[str, Any] = {
+        "type": TYPES + kind.name,
+        "title": kind.title,
+        "status": kind.status.value,
+        "detail": detail,
+        "instance": instance,
+    }
+    if errors:
+        body["errors"] = list(errors)
+    return Response(
+        json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        status_code=kind.status,
+        headers={**dict(kind.headers), **(headers or {})},
+        media_type=MEDIA_TYPE,
+    )
+
+
+def add_problem_handlers(app: FastAPI) -> None:
+    """Let every error of the application be answered as a problem."""
+    for error_type in KINDS:
+        app.add_exception_handler(error_type, _expected)
+    app.add_exception_handler(UnfitParameter, _unfit_parameter)
+    app.add_exception_handler(RequestValidationError, _invalid)
+    app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(Exception, _unexpected)
+
+
+async def _expected(request: Request, error: Exception) -> Response:
+    kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
+    return problem(kind, str(error), request.state.request_id)
+
+
+async def _unfit_parameter(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UnfitParameter)
+    errors = [{"pointer": error.pointer, "detail": str(error)}]
+    return problem(UNFIT, f"{error.pointer} {error}.", request.state.request_id, errors=errors)
+
+
+async def _invalid(request: Request, error: Exception) -> Response:
+    assert isinstance(error, RequestValidationError)
+    errors = [
+        {"pointer": "/" + "/".join(map(str, each["loc"])), "detail": each["msg"]}
+        for each in error.errors()
+    ]
+    detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors)
+    return problem(UNFIT, detail, request.state.request_id, errors=errors)
+
+
+async def _http(request: Request, error: Exception) -> Response:
+    """What the framework itself refuses: no route, no such method, a body it cannot read."""
+    assert isinstance(error, HTTPException)
+    instance = request.state.request_id
+    if error.status_code == HTTPStatus.NOT_FOUND:
+        return problem(NOT_FOUND, "There is nothing at this address.", instance)
+    if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
+        allow = ", ".join(request.app.state.methods_of(request.scope["path"]))
+        detail = f"This address knows {allow}."
+        return problem(METHOD, detail, instance, headers={"Allow": allow})
+    status = HTTPStatus(error.status_code)
+    name = status.phrase.lower().replace(" ", "-")
+    return problem(Kind(name, status, status.phrase), f"{status.phrase}.", instance)
+
+
+async def _unexpected(request: Request, _: Exception) -> Response:
+    detail = "The error was written down under this request's id."
+    return problem(UNEXPECTED, detail, request.state.request_id)

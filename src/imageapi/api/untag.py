@@ -1,0 +1,29 @@
+"""The queue: the images of an album that nobody has tagged yet."""
+
+from fastapi import APIRouter, Request, Response
+
+from imageapi.api.answers import json_array
+from imageapi.api.dependencies import MayListImages, TheQueue
+from imageapi.api.pages import After, Limit, decode_place, page_headers
+from imageapi.records.image import Image
+
+router = APIRouter(tags=["queue"])
+
+
+@router.get("/images/untag", operation_id="listUntaggedImages", response_model=list[Image])
+async def list_untagged_images(
+    album_id: MayListImages,
+    queue: TheQueue,
+    request: Request,
+    limit: Limit = None,
+    after: After = None,
+) -> Response:
+    """List the images of an album that nobody has tagged yet, oldest first.
+
+    Without `limit` and `after` the whole list comes, however long it is; with either,
+    `X-Total-Count` says how many there are in all, and `Link` leads to the next page.
+    """
+    if limit is None and after is None:
+        return json_array(await queue.all(album_id))
+    page = await queue.page(album_id, limit, decode_place(after))
+    return json_array(page.records, page_headers(request, page, limit))

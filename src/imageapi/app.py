@@ -1,0 +1,84 @@
+"""The whole wiring of the service."""
+
+import re
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+
+from fastapi import APIRouter, FastAPI
+from fastapi.routing import iter_route_contexts
+from starlette.routing import compile_path
+from starlette.types import ASGIApp
+from starlette_compress import CompressMiddleware
+
+from imageapi import __version__
+from imageapi.api import assets, operations, untag
+from imageapi.api.headers import DocumentedHeaders
+from imageapi.api.heads import HeadAsGet
+from imageapi.api.journal import Journal
+from imageapi.api.problems import add_problem_handlers
+from imageapi.auth.secret import open_tokens
+from imageapi.database.opening import open_database
+from imageapi.logs import configure_logs
+from imageapi.serving import end_with_parent
+from imageapi.settings import Settings, load_settings
+
+
+class ImageAPI(FastAPI):
+    """FastAPI with what must stand around even the answer to an unhandled error."""
+
+    def build_middleware_stack(self) -> ASGIApp:
+        """Wrap the stack from outside; the first named is the outermost."""
+        stack = super().build_middleware_stack()
+        return Journal(DocumentedHeaders(HeadAsGet(CompressMiddleware(stack))))
+
+
+def create_app(settings: Settings) -> FastAPI:
+    """The service as an ASGI application; nothing is opened before its lifespan begins."""
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        app.state.tokens = open_tokens(settings.configured_secret, settings.secret_file)
+        async with open_database(settings.database_address, settings.data_dir) as database:
+            app.state.database = database
+            yield
+
+    app = ImageAPI(
+        title="Image API",
+        version=__version__,
+        summary="The queue of photographs nobody has tagged yet",
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        redirect_slashes=False,
+    )
+    album = APIRouter(prefix="/api/v1/albums/{album_id}")
+    album.include_router(untag.router)
+    for router in (album, assets.router, operations.router):
+        app.include_router(router)
+    operations.mount_docs_parts(app)
+    add_problem_handlers(app)
+    app.state.methods_of = _methods_of(app)
+    return app
+
+
+def from_environment() -> FastAPI:
+    """The service as the environment sets it: what each of uvicorn's workers calls."""
+    end_with_parent()
+    configure_logs()
+    return create_app(load_settings())
+
+
+def _methods_of(app: FastAPI) -> Callable[[str], list[str]]:
+    """A function from a path to the methods that any route knows for it, for ``Allow``."""
+    routes: list[tuple[re.Pattern[str], set[str]]] = [
+        (compile_path(route.path)[0], route.methods)
+        for route in iter_route_contexts(app.routes)
+        if route.path is not None and route.methods is not None
+    ]
+
+    def methods_of(path: str) -> list[str]:
+        methods = {each for regex, known in routes if regex.match(path) for each in known}
+        methods = methods or {"GET"}  # a mounted folder of files
+        return sorted(methods | {"HEAD"}) if "GET" in methods else sorted(methods)
+
+    return methods_of

@@ -1,0 +1,1 @@
+"""From the ``Authorization`` header to an abilities map. Knows no HTTP framework."""

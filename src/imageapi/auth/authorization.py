@@ -1,0 +1,36 @@
+"""The ``Authorization`` header, read as the original framework reads it.
+
+Source: Rails, ``ActionController::HttpAuthentication::Token``: the scheme ``Token`` or ``Bearer``,
+then parameters separated by ``,`` ``;`` or a tab, ``token`` among them; or the bare token.
+"""
+
+import re
+
+from imageapi.auth.errors import TokenMissing
+
+_SCHEME = re.compile(r"\s*(?:Token|Bearer)\s+", re.IGNORECASE)
+_DELIMITER = re.compile(r"\s*[,;\t]\s*")
+
+
+def find_token(authorization: str | None) -> str:
+    """The token text of an ``Authorization`` header's value; still to be verified.
+
+    Raises ``TokenMissing`` where there is no header, another scheme, or nothing behind the scheme.
+    """
+    if authorization is None:
+        raise TokenMissing('A token is required: Authorization: Token token="…".')
+    scheme = _SCHEME.match(authorization)
+    if scheme is None:
+        raise TokenMissing("The Authorization header must be of the scheme Token or Bearer.")
+    parameters = [part for part in _DELIMITER.split(authorization[scheme.end() :].strip()) if part]
+    for position, parameter in enumerate(parameters):
+        name, equals, value = parameter.partition("=")
+        if equals and name == "token" and (token := _unquoted(value)):
+            return token
+        if not equals and position == 0:
+            return _unquoted(parameter)
+    raise TokenMissing("The Authorization header holds no token.")
+
+
+def _unquoted(value: str) -> str:
+    return value.removeprefix('"').removesuffix('"')

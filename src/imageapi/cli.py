@@ -1,0 +1,269 @@
+"""The command line: each command a few lines over the rooms below.
+
+Exit status 0 done, 1 refused, 2 used wrongly. What a command answers goes to standard output,
+everything else to standard error.
+"""
+
+import asyncio
+import json
+import os
+import re
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import ExitStack, asynccontextmanager, contextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import IO, Annotated
+from uuid import UUID
+
+import typer
+from rich.console import Console
+from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
+
+from imageapi.auth.errors import UnfitSecret
+from imageapi.auth.secret import open_tokens
+from imageapi.auth.tokens import ABILITIES, Tokens
+from imageapi.database.embedded import DataDirectoryError
+from imageapi.database.engine import Database
+from imageapi.database.errors import DatabaseAway, DatabaseError
+from imageapi.database.opening import database_server, open_database
+from imageapi.database.transfers import Added
+from imageapi.logs import configure_logs, place_of
+from imageapi.records.values import ALBUM_ID
+from imageapi.serving import AddressTaken
+from imageapi.serving import serve as serve_until_stopped
+from imageapi.settings import Settings, WrongSetting, load_settings
+from imageapi.transfer.exporting import export_album
+from imageapi.transfer.importing import Importer, ImportRefused, Progressed, open_source
+from imageapi.transfer.migrating import bring_up_to_date
+
+app = typer.Typer(
+    help="Image API: the queue of photographs nobody has tagged yet.",
+    no_args_is_help=True,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+)
+
+#: How long a start waits for a database that does not answer yet, in seconds.
+PATIENCE_SECONDS = 30
+
+_LIFETIME = re.compile(r"([1-9]\d{0,5})([smhd])")
+_UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
+
+
+def main() -> None:
+    """Run a command; what may be expected to go wrong is one line, without a stack trace."""
+    try:
+        app()
+    except UnfitSecret as error:
+        _end(f"IMAGEAPI_TOKEN_SECRET is {error}", status=2)
+    except WrongSetting as error:
+        _end(str(error), status=2)
+    except (ImportRefused, AddressTaken, DataDirectoryError, DatabaseError) as error:
+        _end(str(error), status=1)
+    except BrokenPipeError:
+        # The reader has left; Python must not flush to it once more at its end.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(1)
+    except OSError as error:
+        _end(f"{error.filename or 'the system'}: {error.strerror}", status=1)
+    except Exception as error:  # noqa: BLE001 - a stack quotes what was in its hands
+        _end(f"unexpected {type(error).__name__} at {place_of(error)}", status=1)
+
+
+def _end(line: str, status: int) -> None:
+    typer.echo(f"imageapi: {line}", err=True)
+    sys.exit(status)
+
+
+def _album_id(value: str | None) -> str | None:
+    if value is not None and ALBUM_ID.fullmatch(value) is None:
+        raise typer.BadParameter("an album's id is 1 to 64 of A-Z a-z 0-9 _ -")
+    return value
+
+
+def _ability(values: list[str]) -> list[str]:
+    for value in values:
+        if value not in ABILITIES:
+            raise typer.BadParameter(f"{value!r} is none of {', '.join(ABILITIES)}")
+    return values
+
+
+def _lifetime(value: str) -> timedelta:
+    parts = _LIFETIME.fullmatch(value)
+    if parts is None:
+        raise typer.BadParameter("a whole number and s, m, h or d, such as 4h")
+    return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
+
+
+AlbumArgument = Annotated[str, typer.Argument(metavar="ALBUM", callback=_album_id)]
+
+
+@app.command()
+def serve(
+    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="processes")] = 1,
+    show_curl: Annotated[
+        str | None,
+        typer.Option(metavar="ALBUM", callback=_album_id, help="print how to list this album"),
+    ] = None,
+) -> None:
+    """Run the service: migrate the database, then listen."""
+    settings = load_settings()
+    configure_logs()
+    tokens = _tokens(settings)
+
+    def listening(port: int) -> None:
+        address = f"http://{_reachable(host)}:{port}"
+        typer.echo(f"Image API listens on {address}, its docs are at {address}/docs")
+        if show_curl is not None:
+            token = tokens.issue(show_curl, ["image_list"], timedelta(hours=4))
+            typer.echo("The untagged images of an album, with a token good for four hours:\n")
+            typer.echo(
+                f"curl -H 'Authorization: Token token=\"{token}\"' "
+                f"{address}/api/v1/albums/{show_curl}/images/untag\n"
+            )
+        sys.stdout.flush()
+
+    with database_server(settings.database_address, settings.data_dir):
+        asyncio.run(_migrate_when_there(settings))
+        serve_until_stopped(host, port, workers, listening)
+
+
+@app.command(name="import")
+def import_(
+    files: Annotated[
+        list[Path],
+        typer.Argument(metavar="FILE...", help="JSON arrays of records; - is standard input"),
+    ],
+    album: Annotated[
+        str | None,
+        typer.Option(metavar="ID", callback=_album_id, help="refuse records of other albums"),
+    ] = None,
+) -> None:
+    """Add records to their albums: all of them, or none if one is bad.
+
+    An image that is there already is left as it is. Records are counted from 0.
+    """
+    settings = load_settings()
+    with ExitStack() as opened, _progress(files) as progressed:
+        sources = [(_name(path), opened.enter_context(_source(path))) for path in files]
+        importer = Importer(settings.time_zone, album, progressed)
+        added = asyncio.run(_import(settings, importer, sources))
+    typer.echo(f"{added.added} images added, {added.present} were there already")
+
+
+@app.command()
+def export(album: AlbumArgument) -> None:
+    """Write an album as a JSON array in the documented shape to standard output."""
+    asyncio.run(_export(load_settings(), album))
+    if sys.stdout.isatty():
+        typer.echo()
+
+
+@app.command()
+def token(
+    album: AlbumArgument,
+    can: Annotated[
+        list[str],
+        typer.Option(metavar="ABILITY", callback=_ability, help=", ".join(ABILITIES)),
+    ] = ["image_list"],  # noqa: B006 - typer copies it
+    expires_in: Annotated[
+        timedelta, typer.Option(parser=_lifetime, metavar="4h", help="a number and s, m, h or d")
+    ] = "4h",  # type: ignore[assignment]  # typer parses the default too
+    user: Annotated[UUID | None, typer.Option(help="whom it is for; else somebody new")] = None,
+) -> None:
+    """Print a token for an album; --can may be given several times."""
+    tokens = _tokens(load_settings())
+    typer.echo(tokens.issue(album, can, expires_in, None if user is None else str(user)))
+
+
+@app.command()
+def migrate() -> None:
+    """Bring the database to the newest schema."""
+    changed = asyncio.run(_migrate(load_settings()))
+    typer.echo("The schema was brought up to date" if changed else "The schema is current")
+
+
+@app.command()
+def openapi() -> None:
+    """Write the OpenAPI document to standard output."""
+    from imageapi.app import create_app  # noqa: PLC0415 - the other commands start without it
+
+    document = create_app(Settings.model_construct()).openapi()
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))
+
+
+def _tokens(settings: Settings) -> Tokens:
+    return open_tokens(settings.configured_secret, settings.secret_file)
+
+
+@asynccontextmanager
+async def _current_database(settings: Settings) -> AsyncIterator[Database]:
+    async with open_database(settings.database_address, settings.data_dir) as database:
+        await bring_up_to_date(database, settings.time_zone)
+        yield database
+
+
+async def _migrate(settings: Settings) -> bool:
+    async with open_database(settings.database_address, settings.data_dir) as database:
+        return await bring_up_to_date(database, settings.time_zone)
+
+
+async def _migrate_when_there(settings: Settings) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            await _migrate(settings)
+        except DatabaseAway:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+async def _import(
+    settings: Settings, importer: Importer, sources: list[tuple[str, IO[bytes]]]
+) -> Added:
+    async with _current_database(settings) as database:
+        return await importer.run(database, sources)
+
+
+async def _export(settings: Settings, album_id: str) -> None:
+    async with _current_database(settings) as database:
+        await export_album(database, album_id, sys.stdout.buffer)
+
+
+def _name(path: Path) -> str:
+    return "standard input" if str(path) == "-" else str(path)
+
+
+def _source(path: Path) -> IO[bytes]:
+    return sys.stdin.buffer if str(path) == "-" else open_source(path)
+
+
+@contextmanager
+def _progress(files: list[Path]) -> Iterator[Progressed]:
+    """A bar over the bytes of the files, on a terminal only."""
+    sizes = [path.stat().st_size if path.is_file() else None for path in files]
+    total = None if None in sizes else sum(size for size in sizes if size is not None)
+    columns = (
+        TextColumn("importing"),
+        BarColumn(),
+        DownloadColumn(),
+        TimeRemainingColumn(),
+    )
+    console = Console(stderr=True)
+    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("importing", total=total)
+        yield lambda read_bytes: bar.update(task, advance=read_bytes)
+
+
+def _reachable(host: str) -> str:
+    """The host as an address of this machine in a URL."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
+    host = everywhere.get(host, host)
+    return f"[{host}]" if ":" in host else host

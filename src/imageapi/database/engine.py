@@ -1,0 +1,139 @@
+"""Connections to PostgreSQL, and the translation of what goes wrong on them.
+
+Reads run in autocommit on a few connections held for the purpose, with their statements prepared
+once; writes are transactions on SQLAlchemy's pool. docs/decisions says why.
+"""
+
+import asyncio
+from collections.abc import AsyncIterator, Iterator, Mapping
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+
+import asyncpg
+from sqlalchemy import Dialect
+from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeout
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
+from sqlalchemy.sql import ClauseElement
+
+from imageapi.database.errors import DatabaseAway
+
+CONNECT_SECONDS = 5
+STATEMENT_SECONDS = 60
+READ_CONNECTIONS = 4
+WRITE_CONNECTIONS = 5
+
+_AWAY = (
+    OSError,
+    TimeoutError,
+    asyncpg.PostgresConnectionError,
+    asyncpg.InterfaceError,
+    asyncpg.InvalidAuthorizationSpecificationError,
+    asyncpg.InvalidCatalogNameError,
+    asyncpg.InsufficientResourcesError,  # too many connections, disk full
+    asyncpg.OperatorInterventionError,  # shutting down, starting up, cancelled
+    asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
+)
+
+_DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
+
+
+@contextmanager
+def translated() -> Iterator[None]:
+    """Turn the driver's and SQLAlchemy's word for an unreachable database into DatabaseAway."""
+    try:
+        yield
+    except asyncpg.DataError:  # an InterfaceError by descent, but a mistake of ours
+        raise
+    except (*_AWAY, PoolTimeout) as error:
+        raise DatabaseAway from error
+    except DBAPIError as error:
+        cause = error.orig.__cause__ if error.orig is not None else None
+        if isinstance(cause, _AWAY) or error.connection_invalidated:
+            raise DatabaseAway from error
+        raise
+
+
+class Statement:
+    """A statement written in SQLAlchemy's Core, compiled once to the text that is prepared."""
+
+    def __init__(self, statement: ClauseElement) -> None:
+        compiled = statement.compile(dialect=_DIALECT)
+        self.text = str(compiled)
+        self._names = getattr(compiled, "positiontup", None) or []
+        self._constants = compiled.params
+
+    def arguments(self, given: Mapping[str, Any]) -> list[Any]:
+        """The values in the order of their placeholders."""
+        return [given[name] if name in given else self._constants[name] for name in self._names]
+
+
+class Database:
+    """One PostgreSQL database: ``read`` a statement, or write in a ``transaction``."""
+
+    def __init__(self, dsn: str) -> None:
+        self._dsn = dsn
+        self._reads: asyncpg.Pool[asyncpg.Record] | None = None
+        self._opening = asyncio.Lock()
+        self._engine: AsyncEngine = create_async_engine(
+            "postgresql+asyncpg://",
+            async_creator=self.connect,
+            pool_size=WRITE_CONNECTIONS,
+            max_overflow=0,
+            pool_timeout=CONNECT_SECONDS,
+            pool_pre_ping=True,
+            json_serializer=str,  # records are texts already, and stay the texts they are
+            json_deserializer=str,
+        )
+
+    async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
+        """A connection of one's own."""
+        return await asyncpg.connect(
+            self._dsn,
+            timeout=CONNECT_SECONDS,
+            server_settings={"application_name": "imageapi"},
+        )
+
+    async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
+        """The statement's rows, as of now; raises DatabaseAway."""
+        with translated():
+            async with (await self._pool()).acquire(timeout=CONNECT_SECONDS) as connection:
+                rows: list[asyncpg.Record] = await connection.fetch(
+                    statement.text, *statement.arguments(values), timeout=STATEMENT_SECONDS
+                )
+                return rows
+
+    @asynccontextmanager
+    async def transaction(self) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed when the block ends, undone when it raises."""
+        with translated():
+            async with self._engine.begin() as connection:
+                yield connection
+
+    async def close(self) -> None:
+        """Leave the server; what is under way is waited for."""
+        if self._reads is not None:
+            await self._reads.close()
+        await self._engine.dispose()
+
+    async def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
+        # Opened when first needed, so that the service starts, and says 503, without a database.
+        if self._reads is not None:
+            return self._reads
+        async with self._opening:
+            if self._reads is None:
+                self._reads = await asyncpg.create_pool(
+                    self._dsn,
+                    min_size=0,
+                    max_size=READ_CONNECTIONS,
+                    max_inactive_connection_lifetime=0,
+                    timeout=CONNECT_SECONDS,
+                    reset=_nothing_to_reset,
+                    server_settings={"application_name": "imageapi"},
+                )
+        return self._reads
+
+
+async def _nothing_to_reset(connection: object) -> None:
+    """Reads leave nothing behind on a connection; asyncpg's own reset costs a round trip."""

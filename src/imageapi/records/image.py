@@ -1,0 +1,130 @@
+"""The schema of an image (docs/contract.md, section 2), from which everything else is made.
+
+The OpenAPI document, the stored record, and the check of what is imported all come from these
+models; the order of their fields is the order of the keys that clients are sent.
+"""
+
+from datetime import tzinfo
+from typing import Annotated, Any, Literal, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+from imageapi.records.values import (
+    MOST_TAGS,
+    AlbumId,
+    ByteCount,
+    Digest,
+    FormatName,
+    Latitude,
+    Longitude,
+    Measure,
+    Moment,
+    PixelCount,
+    Pixels,
+    Position,
+    PublicId,
+    RenditionPath,
+    Tag,
+    UtcSecond,
+    unfit,
+)
+
+#: Raised by whoever changes what a record's text looks like: those that are there follow.
+RENDERING = 1
+
+
+def rendering_of(time_zone: ZoneInfo) -> str:
+    """A name for what renders records: it differs where their texts do."""
+    return f"{RENDERING} {time_zone.key}"
+
+
+def _not_null(value: object) -> object:
+    if value is None:
+        raise unfit("must be an object, or left out")
+    return value
+
+
+class Location(BaseModel):
+    """Where the browser said it was. ``accuracy`` is in metres; further keys are kept."""
+
+    model_config = ConfigDict(extra="allow")
+
+    accuracy: Measure
+    latitude: Latitude
+    longitude: Longitude
+
+
+class Infos(BaseModel):
+    """Facts of the original as stored. Further keys of an imported record are kept, in order."""
+
+    model_config = ConfigDict(extra="allow")
+
+    bytes: ByteCount
+    created_at: UtcSecond
+    etag: Digest = Field(description="MD5 of the content, in hexadecimal")
+    format: FormatName
+    height: PixelCount
+    resource_type: Literal["image"]
+    tags: list[Tag] = Field(
+        min_length=1,
+        max_length=1 + MOST_TAGS,
+        description="The album's id, then the tags that people gave, in the order given",
+    )
+    type: Literal["private"]
+    width: PixelCount
+    location: Annotated[Location | None, BeforeValidator(_not_null)] = Field(
+        default=None, exclude_if=lambda location: location is None
+    )
+
+
+class Thumbnails(BaseModel):
+    """Paths of the renditions, rotation and crop applied."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    full: RenditionPath
+    large: RenditionPath
+    mini: RenditionPath
+
+
+class Image(BaseModel):
+    """An image of an album."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    public_id: PublicId
+    infos: Infos
+    exifs: dict[str, Any] = Field(description="What the camera wrote, tag name to value")
+    gps: Position | None = Field(description="The best known position: camera, browser, address")
+    gps_ip: Position | None = Field(description="Position of the client's address")
+    gps_exifs: Position | None = Field(description="Position from the camera")
+    gps_html: Position | None = Field(description="Position from the browser")
+    created_at: Moment = Field(description="When the record was made")
+    width: PixelCount = Field(description="Pixels, as displayed upright")
+    height: PixelCount = Field(description="Pixels, as displayed upright")
+    rotation: Literal[0, 90, 180, 270] = Field(description="Degrees clockwise")
+    crop_x: Pixels
+    crop_y: Pixels
+    crop_w: Pixels
+    crop_h: Pixels
+    album_id: AlbumId
+    thumbnails: Thumbnails
+
+    @model_validator(mode="after")
+    def _tags_begin_with_the_album(self) -> Self:
+        if self.infos.tags[0] != self.album_id:
+            raise unfit("infos.tags: must begin with the album's id")
+        if len(set(self.infos.tags)) < len(self.infos.tags):
+            raise unfit("infos.tags: must not hold a tag twice")
+        return self
+
+    def record(self, time_zone: tzinfo) -> str:
+        """The exact text that clients are sent; ``created_at`` with the time zone's offset."""
+        self.created_at = self.created_at.astimezone(time_zone)
+        return self.model_dump_json()
+
+    @property
+    def tags(self) -> list[str]:
+        """The tags that people gave; none of the service's own marks."""
+        return self.infos.tags[1:]

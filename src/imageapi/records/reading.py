@@ -1,0 +1,70 @@
+"""From a parsed JSON value to an image, or to one line that names the field and what is wrong."""
+
+import math
+from collections.abc import Iterator
+
+from pydantic import ValidationError
+
+from imageapi.records.image import Image
+
+DEEPEST_JSON = 32
+
+
+class UnfitRecord(ValueError):
+    """A record cannot be taken: ``field`` is a dotted path, ``reason`` follows it in a sentence."""
+
+    def __init__(self, field: str, reason: str) -> None:
+        super().__init__(f"{field}: {reason}" if field else reason)
+        self.field = field
+        self.reason = reason
+
+
+def read_record(value: object) -> Image:
+    """Return the image that the value describes in the documented shape; raise UnfitRecord."""
+    if not isinstance(value, dict):
+        raise UnfitRecord("", "must be an object")
+    for field, reason in _unfit_values(value, (), DEEPEST_JSON):
+        raise UnfitRecord(field, reason)
+    try:
+        return Image.model_validate(value)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        raise UnfitRecord(
+            ".".join(str(part) for part in first["loc"]), _lower_first(first["msg"])
+        ) from error
+
+
+def _unfit_values(value: object, path: tuple[str, ...], levels: int) -> Iterator[tuple[str, str]]:
+    """Where the value holds what JSON in UTF-8, or PostgreSQL, has no room for, and why."""
+    if isinstance(value, str):
+        reason = _unfit_text(value)
+    elif isinstance(value, float):
+        reason = None if math.isfinite(value) else "must be a finite number"
+    elif isinstance(value, dict | list):
+        reason = None if levels else "is nested too deep"
+    else:
+        reason = None
+    if reason is not None:
+        yield ".".join(path), reason
+    elif isinstance(value, dict):
+        for key, inner in value.items():
+            if (reason := _unfit_text(key)) is not None:
+                yield ".".join(path), f"has a key that {reason}"
+            yield from _unfit_values(inner, (*path, key), levels - 1)
+    elif isinstance(value, list):
+        for position, inner in enumerate(value):
+            yield from _unfit_values(inner, (*path, str(position)), levels - 1)
+
+
+def _unfit_text(text: str) -> str | None:
+    if "\0" in text:
+        return "must not hold a NUL character"
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return "must not hold half a surrogate pair"
+    return None
+
+
+def _lower_first(message: str) -> str:
+    return message[:1].lower() + message[1:]

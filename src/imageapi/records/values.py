@@ -1,0 +1,157 @@
+"""The kinds of value an image's record is made of. Each keeps what it is given, or refuses it."""
+
+import math
+import re
+import unicodedata
+from datetime import UTC, datetime
+from typing import Annotated, Any
+
+from pydantic import (
+    AfterValidator,
+    Field,
+    PlainSerializer,
+    PlainValidator,
+    StringConstraints,
+    WithJsonSchema,
+)
+from pydantic_core import PydanticCustomError
+
+ALBUM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+LONGEST_TAG = 100
+MOST_TAGS = 100
+
+_DATE = re.compile(
+    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-][0-2]\d:[0-5]\d)"
+)
+_FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
+_LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
+_MILLISECOND_DIGITS = 3
+
+
+def unfit(message: str) -> PydanticCustomError:
+    """The error that says why a value is refused; the message follows the field's name."""
+    return PydanticCustomError("unfit", "{why}", {"why": message})
+
+
+def _number(value: object) -> int | float:
+    """A JSON number of the kind it was written in: 36 stays 36, and 0.0 stays 0.0."""
+    if type(value) not in (int, float):
+        raise unfit("must be a number")
+    assert isinstance(value, int | float)
+    if not math.isfinite(value):
+        raise unfit("must be a finite number")
+    return value
+
+
+def _between(low: float, high: float) -> Any:
+    def check(value: float) -> float:
+        if not low <= value <= high:
+            raise unfit(f"must be between {low} and {high}")
+        return value
+
+    return AfterValidator(check)
+
+
+def _position(value: object) -> list[int | float]:
+    if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - latitude, longitude
+        raise unfit("must be [latitude, longitude] or null")
+    latitude, longitude = (_number(each) for each in value)
+    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):  # noqa: PLR2004 - degrees
+        raise unfit("must be [-90 to 90, -180 to 180] degrees")
+    return value
+
+
+def _date(value: object) -> datetime:
+    """RFC 3339 with its offset, to the millisecond."""
+    parts = _DATE.fullmatch(value) if isinstance(value, str) else None
+    if parts is None:
+        raise unfit("must be a date and time with an offset, as 2016-02-15T13:02:58.531+01:00")
+    day, time, fraction, offset = parts.groups(default="")
+    milliseconds = fraction.rstrip("0")
+    if len(milliseconds) > _MILLISECOND_DIGITS:
+        raise unfit("must not be finer than a millisecond")
+    try:
+        date = datetime.fromisoformat(f"{day}T{time}.{milliseconds:0<3}{offset.upper()}")
+    except ValueError as error:
+        raise unfit("must be a date and time that exists") from error
+    if not _FIRST_DATE <= date < _LAST_DATE:
+        raise unfit("must lie between 1970 and 9999")
+    return date
+
+
+def _whole_second(date: datetime) -> datetime:
+    if date.microsecond:
+        raise unfit("must be whole seconds")
+    return date.astimezone(UTC)
+
+
+def _public_id(value: str) -> str:
+    return value.lower()
+
+
+def _tag(value: str) -> str:
+    if value != unicodedata.normalize("NFC", value).strip():
+        raise unfit("must be trimmed and in Unicode's normal form C")
+    if any(unicodedata.category(character) == "Cc" for character in value):
+        raise unfit("must not hold control characters")
+    return value
+
+
+_NUMBER_SCHEMA = {"type": "number"}
+_DATE_SCHEMA = {"type": "string", "format": "date-time"}
+
+Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema(_NUMBER_SCHEMA)]
+Measure = Annotated[Number, _between(0, 1e12), WithJsonSchema({"type": "number", "minimum": 0})]
+Latitude = Annotated[
+    Number,
+    _between(-90, 90),
+    WithJsonSchema({"type": "number", "minimum": -90, "maximum": 90}),
+]
+Longitude = Annotated[
+    Number,
+    _between(-180, 180),
+    WithJsonSchema({"type": "number", "minimum": -180, "maximum": 180}),
+]
+Position = Annotated[
+    list[int | float],
+    PlainValidator(_position),
+    WithJsonSchema(
+        {"type": "array", "items": _NUMBER_SCHEMA, "minItems": 2, "maxItems": 2},
+    ),
+]
+#: Always with a decimal point, whatever it came as.
+Pixels = Annotated[Measure, AfterValidator(float)]
+PixelCount = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
+ByteCount = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+
+#: Milliseconds, and the offset that the value has.
+Moment = Annotated[
+    datetime,
+    PlainValidator(_date),
+    PlainSerializer(lambda date: date.isoformat(timespec="milliseconds"), return_type=str),
+    WithJsonSchema(_DATE_SCHEMA),
+]
+#: UTC, whole seconds, ``Z``.
+UtcSecond = Annotated[
+    datetime,
+    PlainValidator(_date),
+    AfterValidator(_whole_second),
+    PlainSerializer(lambda date: date.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str),
+    WithJsonSchema(_DATE_SCHEMA),
+]
+
+Text = Annotated[str, Field(strict=True)]
+AlbumId = Annotated[Text, StringConstraints(pattern=rf"^{ALBUM_ID.pattern}$")]
+PublicId = Annotated[
+    Text,
+    StringConstraints(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"),
+    AfterValidator(_public_id),
+    WithJsonSchema({"type": "string", "format": "uuid"}),
+]
+Digest = Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
+FormatName = Annotated[Text, StringConstraints(pattern=r"^[a-z0-9]{1,16}$")]
+Tag = Annotated[Text, StringConstraints(min_length=1, max_length=LONGEST_TAG), AfterValidator(_tag)]
+#: Where a rendition is found: a path of this service, or an address elsewhere.
+RenditionPath = Annotated[
+    Text, StringConstraints(max_length=2048, pattern=r"^(/|https?://)[!-~]*$")
+]

@@ -1,0 +1,83 @@
+"""The HTTP server: one socket, one or more worker processes."""
+
+import multiprocessing
+import os
+import signal
+import socket
+import threading
+from collections.abc import Callable
+
+import uvicorn
+from uvicorn.supervisors import Multiprocess
+
+#: How long requests under way may take once the service is asked to stop, in seconds.
+GRACE_SECONDS = 30
+_BACKLOG = 2048
+
+
+class AddressTaken(Exception):
+    """The service cannot listen where it should; ``str()`` is one line."""
+
+
+def serve(host: str, port: int, workers: int, listening: Callable[[int], object]) -> None:
+    """Serve until SIGTERM or SIGINT; ``listening`` is called with the port once clients may ask.
+
+    Those who ask before the workers are ready wait in the socket's queue. Raises AddressTaken, and
+    SystemExit(0) when told to stop, so that what was opened around it is closed.
+    """
+    sock = _listen(host, port)
+    config = uvicorn.Config(
+        "imageapi.app:from_environment",
+        factory=True,
+        http="imageapi.api.protocol:DocumentedProtocol",
+        loop="uvloop",
+        ws="none",
+        workers=workers,
+        access_log=False,
+        log_config=None,
+        server_header=False,
+        date_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        backlog=_BACKLOG,
+    )
+    # uvicorn raises the signal again once it has stopped; the default would end us on the spot.
+    signal.signal(signal.SIGTERM, _stop)
+    listening(sock.getsockname()[1])
+    if workers == 1:
+        uvicorn.Server(config).run(sockets=[sock])
+    else:
+        Multiprocess(config, sockets=[sock]).run()
+
+
+def end_with_parent() -> None:
+    """Let a worker process stop, as by SIGTERM, when the process that started it is gone.
+
+    Killed without a chance to stop its workers, the service would leave them at its port.
+    """
+    parent = multiprocessing.parent_process()
+    if parent is not None:
+
+        def wait() -> None:
+            parent.join()
+            os.kill(os.getpid(), signal.SIGTERM)
+
+        threading.Thread(target=wait, daemon=True).start()
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    try:
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            host, port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        sock = socket.socket(family, kind, protocol)
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        sock.bind(address)
+        sock.listen(_BACKLOG)
+    except OSError as error:
+        raise AddressTaken(f"cannot listen on {host} port {port}: {error.strerror}") from error
+    sock.set_inheritable(True)
+    return sock
+
+
+def _stop(*_: object) -> None:
+    raise SystemExit(0)

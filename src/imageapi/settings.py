@@ -1,0 +1,107 @@
+"""Every setting, once: environment variables ``IMAGEAPI_…``, a ``.env`` file, or secret files.
+
+A setting may also lie in a file ``/run/secrets/imageapi_…``, as Docker and Kubernetes mount them.
+The environment goes before ``.env``, and that before the files.
+"""
+
+from pathlib import Path
+from typing import Annotated, Self
+from zoneinfo import ZoneInfo
+
+from pydantic import (
+    AfterValidator,
+    BeforeValidator,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import SettingsError as UnreadableSettings
+
+PREFIX = "IMAGEAPI_"
+SECRET_FILES = Path("/run/secrets")
+
+
+class WrongSetting(Exception):
+    """A setting's value cannot be used; ``str()`` is one line that names it."""
+
+
+def _postgresql_url(url: SecretStr) -> SecretStr:
+    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
+        raise ValueError("must begin with postgresql://")
+    return url
+
+
+def _time_zone(name: object) -> object:
+    try:
+        return ZoneInfo(name) if isinstance(name, str) else name
+    except Exception as error:  # unknown names, paths, folders: each another exception
+        raise ValueError("is not a time zone's name, such as Europe/Paris") from error
+
+
+class Settings(BaseSettings):
+    """What an operator may set. ``docs/settings.md`` says the same, and a test that it does."""
+
+    model_config = SettingsConfigDict(
+        env_prefix=PREFIX,
+        env_file=".env",
+        env_ignore_empty=True,
+        secrets_dir=SECRET_FILES if SECRET_FILES.is_dir() else None,
+        extra="ignore",
+        frozen=True,
+        hide_input_in_errors=True,
+        arbitrary_types_allowed=True,
+    )
+
+    database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)] | None = Field(
+        default=None,
+        description="`postgresql://…`, several hosts allowed; without it an embedded PostgreSQL "
+        "in the data directory",
+    )
+    data_dir: Path = Field(
+        default=Path("data"),
+        description="the embedded database and the generated secret",
+    )
+    token_secret: SecretStr | None = Field(
+        default=None,
+        description="HS256 secret, at least 32 bytes; required with `IMAGEAPI_DATABASE_URL`, "
+        "else generated once into the data directory",
+    )
+    time_zone: Annotated[ZoneInfo, BeforeValidator(_time_zone)] = Field(
+        default=ZoneInfo("Europe/Paris"), description="offset of `created_at`"
+    )
+
+    @model_validator(mode="after")
+    def _secret_beside_url(self) -> Self:
+        if self.database_url is not None and self.token_secret is None:
+            raise ValueError(f"{PREFIX}TOKEN_SECRET is required with {PREFIX}DATABASE_URL")
+        return self
+
+    @property
+    def database_address(self) -> str | None:
+        """The URL with its password, for whoever connects; None for the embedded database."""
+        return None if self.database_url is None else self.database_url.get_secret_value()
+
+    @property
+    def configured_secret(self) -> str | None:
+        """The secret itself, for whoever verifies; None for the generated one."""
+        return None if self.token_secret is None else self.token_secret.get_secret_value()
+
+    @property
+    def secret_file(self) -> Path:
+        """Where the generated secret lies."""
+        return self.data_dir / "token_secret"
+
+
+def load_settings() -> Settings:
+    """The settings of this process's surroundings; raises WrongSetting, one line."""
+    try:
+        return Settings()
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        reason = first["msg"].removeprefix("Value error, ")
+        name = f"{PREFIX}{str(first['loc'][0]).upper()} " if first["loc"] else ""
+        raise WrongSetting(f"{name}{reason}") from error
+    except (UnreadableSettings, OSError, UnicodeError) as error:
+        raise WrongSetting("the .env file or a secret file cannot be read") from error

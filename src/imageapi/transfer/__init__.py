@@ -1,0 +1,1 @@
+"""Albums as files: import and export."""

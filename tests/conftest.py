@@ -1,0 +1,215 @@
+"""One real PostgreSQL for the whole run, the real application over it, and who calls it."""
+
+import asyncio
+import json
+import os
+import re
+import signal
+import subprocess
+import sys
+import uuid
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+from fastapi import FastAPI
+
+from factories import DOCUMENTED_ALBUM, DOCUMENTED_RECORD, HEADER, SECRET, claims, signed
+from imageapi.app import create_app
+from imageapi.database.embedded import running
+from imageapi.database.engine import Database
+from imageapi.database.migration import migrate
+from imageapi.database.transfers import NewImage, add_images
+from imageapi.records.image import rendering_of
+from imageapi.records.reading import read_record
+from imageapi.settings import Settings
+
+IMAGEAPI = Path(sys.executable).with_name("imageapi")
+
+
+@pytest.fixture(scope="session", autouse=True)
+def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
+    """No setting and no `.env` of whoever runs the tests has a say in them."""
+    for name in [name for name in os.environ if name.startswith("IMAGEAPI_")]:
+        del os.environ[name]
+    os.chdir(tmp_path_factory.mktemp("elsewhere"))
+
+
+@pytest.fixture(scope="session")
+def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
+    """The address of an embedded PostgreSQL, stopped at the end."""
+    with running(tmp_path_factory.mktemp("data")) as dsn:
+        yield dsn
+
+
+@pytest.fixture(scope="session")
+def settings(server: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(
+        database_url=server, token_secret=SECRET, data_dir=tmp_path_factory.mktemp("own")
+    )
+
+
+@pytest.fixture(scope="session")
+async def database(server: str) -> AsyncIterator[Database]:
+    """The session's database, migrated."""
+    database = Database(server)
+    await migrate(database)
+    yield database
+    await database.close()
+
+
+@pytest.fixture(scope="session")
+async def app(database: Database, settings: Settings) -> AsyncIterator[FastAPI]:
+    app = create_app(settings)
+    async with app.router.lifespan_context(app):
+        yield app
+
+
+@pytest.fixture(scope="session")
+async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application itself, without a socket between."""
+    transport = httpx.ASGITransport(app)
+    async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+        yield client
+
+
+@pytest.fixture
+def album() -> str:
+    """An album of the test's own: tests share the database, never an album."""
+    return f"album-{uuid.uuid4()}"
+
+
+Records = Iterable[dict[str, Any]]
+
+
+@pytest.fixture
+def add(database: Database, settings: Settings) -> Callable[[Records], Any]:
+    """Adds records, as an import does, and returns their texts."""
+
+    async def add(records: Records) -> list[str]:
+        images = [read_record(each) for each in records]
+        texts = [image.record(settings.time_zone) for image in images]
+
+        async def incoming() -> AsyncIterator[NewImage]:
+            for image, text in zip(images, texts, strict=True):
+                yield NewImage(
+                    image.album_id, uuid.UUID(image.public_id), image.created_at, image.tags, text
+                )
+
+        await add_images(database, incoming(), rendering_of(settings.time_zone))
+        return texts
+
+    return add
+
+
+def token_for(album_id: str, *abilities: str) -> dict[str, str]:
+    """The header of somebody who may do this in the album: by default, list."""
+    token = signed(HEADER, claims(album_id, *(abilities or ("image_list",))))
+    return {"Authorization": f'Token token="{token}"'}
+
+
+@pytest.fixture
+def may() -> Callable[..., dict[str, str]]:
+    return token_for
+
+
+class Command:
+    """`imageapi` as a person runs it, on the session's database."""
+
+    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+        self.environment = environment
+        self.folder = folder
+
+    def __call__(self, *arguments: str, stdin: bytes = b"", **more: str) -> Any:
+        return subprocess.run(
+            [IMAGEAPI, *arguments],
+            input=stdin,
+            capture_output=True,
+            cwd=self.folder,
+            env={**self.environment, **more},
+            timeout=120,
+            check=False,
+        )
+
+    @contextmanager
+    def serving(self, *arguments: str, **more: str) -> Iterator["Service"]:
+        """The service as a process of its own on a free port, stopped by SIGTERM at the end."""
+        process = subprocess.Popen(
+            [IMAGEAPI, "serve", "--port", "0", *arguments],
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=self.folder,
+            env={**self.environment, **more},
+        )
+        try:
+            assert process.stdout is not None
+            first = process.stdout.readline().decode()
+            if "listens on http" not in first:
+                _, errors = process.communicate(timeout=60)
+                raise AssertionError(f"not serving: {first}{errors.decode()}")
+            yield Service(process, first.split()[4].rstrip(","))
+        finally:
+            if process.poll() is None:
+                process.send_signal(signal.SIGTERM)
+            process.communicate(timeout=60)
+
+
+class Service:
+    """A running service."""
+
+    def __init__(self, process: "subprocess.Popen[bytes]", address: str) -> None:
+        self.process = process
+        self.address = address
+        self.port = int(address.rpartition(":")[2])
+
+    async def exchange(self, request: bytes) -> bytes:
+        """The answer to the request; a second request shows that it ends where it says."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 20)
+        length = re.search(rb"(?i)\r\ncontent-length: (\d+)\r\n", head)
+        has_body = length is not None and not request.startswith(b"HEAD")
+        body = await reader.readexactly(int(length[1])) if length and has_body else b""
+        writer.write(b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n")
+        assert (await reader.readline()) == b"HTTP/1.1 200 OK\r\n"
+        writer.close()
+        await writer.wait_closed()
+        return head + body
+
+    async def raw(self, request: bytes) -> bytes:
+        """Whatever comes back for the bytes until the other side closes."""
+        reader, writer = await asyncio.open_connection("127.0.0.1", self.port)
+        writer.write(request)
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+
+@pytest.fixture(scope="session")
+def environment(server: str) -> dict[str, str]:
+    """What the commands see: the session's database, and nothing of the tester's."""
+    kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+    return {**kept, "IMAGEAPI_DATABASE_URL": server, "IMAGEAPI_TOKEN_SECRET": SECRET}
+
+
+@pytest.fixture(scope="session")
+def imageapi(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Command:
+    return Command(environment, tmp_path_factory.mktemp("commands"))
+
+
+@pytest.fixture(scope="session")
+def service(imageapi: Command, database: Database) -> Iterator[Service]:
+    """The service over a socket, with the documented record in it."""
+    imported = imageapi("import", "-", stdin=json.dumps([DOCUMENTED_RECORD]).encode())
+    assert imported.returncode == 0, imported.stderr
+    with imageapi.serving() as service:
+        yield service
+
+
+@pytest.fixture
+def documented_token() -> str:
+    return signed(HEADER, claims(DOCUMENTED_ALBUM, "image_list"))

@@ -1,0 +1,229 @@
+"""Albums in from files and out again: equal, all or nothing, and in little memory."""
+
+import json
+import os
+import random
+import signal
+import subprocess
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from conftest import IMAGEAPI, Command
+from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, SAMPLE, changed, record
+from imageapi.database.engine import Database
+from imageapi.database.tables import albums, images
+
+
+def written(path: Path, records: Any) -> str:
+    path.write_text(json.dumps(records))
+    return str(path)
+
+
+def exported(imageapi: Command, album: str) -> Any:
+    result = imageapi("export", album)
+    assert result.returncode == 0, result.stderr
+    return json.loads(result.stdout)
+
+
+def records(album: str, count: int) -> list[Any]:
+    """Records whose dates are written in the configured time zone already."""
+    made = [record(album, number, tags=("b", "a") if number % 3 else ()) for number in range(count)]
+    return [each | {"created_at": f"{each['created_at'][:-6]}+01:00"} for each in made]
+
+
+def test_sample_comes_back_to_the_byte(imageapi: Command) -> None:
+    assert imageapi("import", str(SAMPLE)).returncode == 0
+    assert imageapi("export", DOCUMENTED_ALBUM).stdout == DOCUMENTED_BODY
+
+
+def test_what_is_imported_is_exported_equal_and_in_order(
+    imageapi: Command, tmp_path: Path, album: str
+) -> None:
+    given = records(album, 50)
+    given[7]["infos"] |= {"colors": [["#fff", 1.50]], "phash": "ab", "faces": None}
+    given[8]["exifs"] = {"Z": 1, "A": {"Ä": [0.1, 10**20, -0.0, 1e-7]}}
+    result = imageapi("import", written(tmp_path / "a.json", given[::-1]))
+    assert (result.returncode, result.stdout) == (0, b"50 images added, 0 were there already\n")
+    assert exported(imageapi, album) == given
+
+
+def test_album_never_seen_is_exported_empty(imageapi: Command, album: str) -> None:
+    assert exported(imageapi, album) == []
+
+
+def test_import_may_be_repeated_without_harm(imageapi: Command, tmp_path: Path, album: str) -> None:
+    file = written(tmp_path / "a.json", records(album, 5))
+    assert imageapi("import", file).stdout == b"5 images added, 0 were there already\n"
+    assert imageapi("import", file).stdout == b"0 images added, 5 were there already\n"
+    more = written(tmp_path / "b.json", records(album, 7))
+    assert imageapi("import", more).stdout == b"2 images added, 5 were there already\n"
+    assert exported(imageapi, album) == records(album, 7)
+
+
+def test_image_that_is_there_is_left_as_it_is(
+    imageapi: Command, tmp_path: Path, album: str
+) -> None:
+    first, *_ = records(album, 1)
+    imageapi("import", written(tmp_path / "a.json", [first]))
+    imageapi("import", written(tmp_path / "b.json", [first | {"rotation": 90}]))
+    assert exported(imageapi, album) == [first]
+
+
+def test_several_files_and_standard_input_are_one_import(
+    imageapi: Command, tmp_path: Path, album: str
+) -> None:
+    first, second, third = records(album, 3)
+    files = [written(tmp_path / "a.json", [first]), "-", written(tmp_path / "b.json", [third])]
+    result = imageapi("import", *files, stdin=json.dumps([second]).encode())
+    assert result.returncode == 0
+    assert exported(imageapi, album) == [first, second, third]
+
+
+def test_file_with_a_byte_order_mark_is_read(imageapi: Command, tmp_path: Path, album: str) -> None:
+    path = tmp_path / "a.json"
+    path.write_text(json.dumps(records(album, 1)), encoding="utf-8-sig")
+    assert imageapi("import", str(path)).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("field", "value"),
+    [
+        ("infos.bytes", "3604"),
+        ("infos.location.latitude", float("nan")),
+        ("gps", [100, 0]),
+        ("public_id", "no-uuid"),
+        ("created_at", "2016-02-15T13:02:58"),
+        ("exifs", {"a": "\0"}),
+        ("album_id", "a b"),
+    ],
+)
+def test_one_bad_record_changes_nothing_and_is_named(
+    imageapi: Command, tmp_path: Path, album: str, field: str, value: Any
+) -> None:
+    given = records(album, 20)
+    given[13] = changed(given[13], field, value)
+    result = imageapi("import", written(tmp_path / "a.json", given))
+    assert result.returncode == 1
+    assert result.stdout == b""
+    (line,) = result.stderr.decode().splitlines()
+    assert line.startswith(f"imageapi: {tmp_path / 'a.json'}: record 13: {field}")
+    assert exported(imageapi, album) == []
+
+
+def test_bad_record_of_a_second_file_undoes_the_first(
+    imageapi: Command, tmp_path: Path, album: str
+) -> None:
+    good = written(tmp_path / "good.json", records(album, 3))
+    bad = written(tmp_path / "bad.json", [record(album, 9), record(album, 10, rotation=7)])
+    result = imageapi("import", good, bad)
+    assert result.returncode == 1
+    assert b"bad.json: record 1: rotation: " in result.stderr
+    assert exported(imageapi, album) == []
+
+
+def test_record_twice_names_both(imageapi: Command, tmp_path: Path, album: str) -> None:
+    first = written(tmp_path / "a.json", records(album, 4))
+    second = written(tmp_path / "b.json", [record(album, 8), record(album, 2)])
+    result = imageapi("import", first, second)
+    assert result.returncode == 1
+    assert b"b.json: record 1: public_id: is that of " in result.stderr
+    assert b"a.json: record 2 too" in result.stderr
+    assert exported(imageapi, album) == []
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        (b"", "record 0: is not a JSON array of objects"),
+        (b'[{"a":1}', "record 0: public_id: field required"),
+        (b"[{", "record 0: is not JSON"),
+        (b"\xff\xfe", "record 0: is not UTF-8"),
+        (b'[{"a":"\xe4"}]', "record 0: is not UTF-8"),
+        (b"<html>", "record 0: is not a JSON array of objects"),
+    ],
+)
+def test_file_that_is_no_array_is_refused(
+    imageapi: Command, tmp_path: Path, content: bytes, message: str
+) -> None:
+    path = tmp_path / "a.json"
+    path.write_bytes(content)
+    result = imageapi("import", str(path))
+    assert result.returncode == 1
+    assert result.stderr.decode().startswith(f"imageapi: {path}: {message}")
+    assert result.stderr.count(b"\n") == 1
+
+
+def test_file_that_is_not_there_or_a_folder_is_one_line(imageapi: Command, tmp_path: Path) -> None:
+    for path in (tmp_path / "missing.json", tmp_path):
+        result = imageapi("import", str(path))
+        assert result.returncode == 1
+        assert result.stderr.decode().startswith(f"imageapi: {path}: ")
+        assert result.stderr.count(b"\n") == 1
+
+
+def test_album_option_refuses_records_of_others(
+    imageapi: Command, tmp_path: Path, album: str
+) -> None:
+    file = written(tmp_path / "a.json", [record(album, 0), record("another", 1)])
+    result = imageapi("import", "--album", album, file)
+    assert result.returncode == 1
+    assert b"record 1: album_id: must be " in result.stderr
+    assert (
+        imageapi(
+            "import", "--album", album, written(tmp_path / "b.json", [record(album)])
+        ).returncode
+        == 0
+    )
+
+
+async def test_album_version_rises_by_one_for_an_import(
+    imageapi: Command, tmp_path: Path, album: str, database: Database
+) -> None:
+    for count in (3, 3, 5):
+        imageapi("import", written(tmp_path / "a.json", records(album, count)))
+    async with database.transaction() as connection:
+        version = await connection.scalar(
+            select(albums.c.version).where(albums.c.album_id == album)
+        )
+        newest = await connection.scalar(
+            select(func.max(images.c.version)).where(images.c.album_id == album)
+        )
+    assert (version, newest) == (2, 2)
+
+
+def test_reader_that_leaves_ends_an_export_quietly(
+    imageapi: Command, tmp_path: Path, album: str
+) -> None:
+    imageapi("import", written(tmp_path / "a.json", records(album, 500)))
+    with subprocess.Popen(
+        [IMAGEAPI, "export", album],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=imageapi.environment,
+    ) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.read(1)
+        process.stdout.close()
+        assert process.stderr.read() == b""
+    assert process.returncode == 1
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_killed_import_leaves_all_or_nothing(
+    imageapi: Command, tmp_path: Path, album: str, seed: int
+) -> None:
+    """Killed at a random moment; `make drill` does it ten times on a larger file."""
+    given = records(album, 3000)
+    file = written(tmp_path / "a.json", given)
+    process = subprocess.Popen([IMAGEAPI, "import", file], env=imageapi.environment)
+    time.sleep(random.Random(seed).uniform(0.3, 1.8))
+    os.kill(process.pid, signal.SIGKILL)
+    process.wait()
+    assert len(exported(imageapi, album)) in (0, 3000)
+    assert imageapi("import", file).returncode == 0
+    assert exported(imageapi, album) == given

@@ -1,0 +1,157 @@
+"""From nothing to the newest schema and back, on data, by several at once."""
+
+import asyncio
+import re
+from collections.abc import AsyncIterator
+from typing import Any
+from uuid import UUID
+from zoneinfo import ZoneInfo
+
+import asyncpg
+import httpx
+import pytest
+from sqlalchemy import select, text
+
+from factories import PROJECT, SECRET, record
+from imageapi.app import create_app
+from imageapi.database import renderings
+from imageapi.database.engine import Database
+from imageapi.database.errors import SchemaOutdated
+from imageapi.database.migration import check_schema, migrate
+from imageapi.database.tables import SCHEMA_VERSION, albums, metadata
+from imageapi.database.transfers import NewImage, add_images, export_records
+from imageapi.records.image import rendering_of
+from imageapi.records.reading import read_record
+from imageapi.settings import Settings
+from imageapi.transfer.migrating import bring_up_to_date
+
+COLUMNS = """
+    SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default, collation_name
+    FROM information_schema.columns WHERE table_schema = current_schema()
+    AND table_name <> 'alembic_version' ORDER BY 1, 2
+"""
+CONSTRAINTS = """
+    SELECT conrelid::regclass::text, conname, pg_get_constraintdef(oid) FROM pg_constraint
+    WHERE connamespace = current_schema()::regnamespace
+    AND conrelid::regclass::text <> 'alembic_version' ORDER BY 1, 2
+"""
+INDEXES = """
+    SELECT tablename, indexname, indexdef FROM pg_indexes
+    WHERE schemaname = current_schema() AND tablename <> 'alembic_version' ORDER BY 1, 2
+"""
+
+
+@pytest.fixture
+async def empty_dsn(server: str) -> AsyncIterator[str]:
+    """A database of the test's own, with nothing in it."""
+    administrator = await asyncpg.connect(server)
+    await administrator.execute("CREATE DATABASE of_a_test")
+    try:
+        yield server.replace("/imageapi?", "/of_a_test?")
+    finally:
+        await administrator.execute("DROP DATABASE of_a_test WITH (FORCE)")
+        await administrator.close()
+
+
+@pytest.fixture
+async def empty(empty_dsn: str) -> AsyncIterator[Database]:
+    database = Database(empty_dsn)
+    yield database
+    await database.close()
+
+
+async def described(database: Database) -> list[Any]:
+    async with database.transaction() as connection:
+        return [
+            list(await connection.execute(text(query))) for query in (COLUMNS, CONSTRAINTS, INDEXES)
+        ]
+
+
+def test_schema_version_is_that_of_the_newest_migration() -> None:
+    found = {}
+    for path in (PROJECT / "alembic/versions").glob("*.py"):
+        source = path.read_text()
+        revision = re.search(r'^revision = "(.+)"$', source, re.MULTILINE)
+        down = re.search(r"^down_revision = (.+)$", source, re.MULTILINE)
+        assert revision is not None
+        assert down is not None
+        assert path.name.startswith(revision[1])
+        found[revision[1]] = down[1].strip('"')
+    newest = set(found) - set(found.values())
+    assert newest == {SCHEMA_VERSION}
+
+
+async def test_migrations_make_the_tables_of_the_code(empty: Database) -> None:
+    await migrate(empty)
+    migrated = await described(empty)
+    assert await migrate(empty, "base")
+    async with empty.transaction() as connection:
+        await connection.run_sync(metadata.create_all)
+    created = await described(empty)
+    assert migrated == created
+    assert all(created)
+
+
+async def test_up_and_down_on_data(empty: Database) -> None:
+    given = '{"b": 1,"a":2}'
+    await migrate(empty)
+    async with empty.transaction() as connection:
+        await connection.execute(text("INSERT INTO albums VALUES ('a', 1, '1 UTC')"))
+        await connection.execute(
+            text("INSERT INTO images VALUES ('a', gen_random_uuid(), now(), 1, '{}', :record)"),
+            {"record": given},
+        )
+        kept = await connection.scalar(text("SELECT record::text FROM images"))
+    assert kept == given
+    assert await migrate(empty, "base")
+    assert await described(empty) == [[], [], []]
+    with pytest.raises(SchemaOutdated):
+        await check_schema(empty)
+    assert await migrate(empty)
+    await check_schema(empty)
+    assert not await migrate(empty)
+
+
+async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: Database) -> None:
+    paris, tokyo = ZoneInfo("Europe/Paris"), ZoneInfo("Asia/Tokyo")
+    await migrate(empty)
+    made = [read_record(record("a", number)) for number in range(renderings.BATCH + 1)]
+
+    async def incoming() -> AsyncIterator[NewImage]:
+        for image in made:
+            text = image.record(paris)
+            yield NewImage("a", UUID(image.public_id), image.created_at, image.tags, text)
+
+    await add_images(empty, incoming(), rendering_of(paris))
+    assert not await bring_up_to_date(empty, paris)
+    assert await bring_up_to_date(empty, tokyo)
+    assert not await bring_up_to_date(empty, tokyo)
+    expected = [image.record(tokyo) for image in made]
+    assert [text async for text in export_records(empty, "a")] == expected
+    async with empty.transaction() as connection:
+        assert await connection.scalar(select(albums.c.version)) == 3  # two batches more
+
+
+async def test_several_may_migrate_at_once(empty_dsn: str) -> None:
+    databases = [Database(empty_dsn) for _ in range(8)]
+    try:
+        changed = await asyncio.gather(*(migrate(database) for database in databases))
+        assert sorted(changed) == [False] * 7 + [True]
+        await check_schema(databases[0])
+    finally:
+        for database in databases:
+            await database.close()
+
+
+async def test_readiness_waits_for_the_schema(empty_dsn: str, empty: Database) -> None:
+    app = create_app(Settings(database_url=empty_dsn, token_secret=SECRET))
+    async with app.router.lifespan_context(app):
+        transport = httpx.ASGITransport(app)
+        async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
+            before = await client.get("/readyz")
+            assert (before.status_code, before.headers["Retry-After"]) == (503, "2")
+            assert before.json()["type"] == "urn:imageapi:problem:schema-outdated"
+            assert (await client.get("/healthz")).status_code == 200
+            await migrate(empty)
+            after = await client.get("/readyz")
+            assert (after.status_code, after.json()) == (200, {"status": "ready"})

@@ -1,0 +1,151 @@
+"""Every route asks for an ability, or stands on the public list."""
+
+import io
+
+import httpx
+import pytest
+from fastapi import APIRouter, FastAPI
+from fastapi.dependencies.models import Dependant
+from fastapi.routing import iter_route_contexts
+from PIL import Image
+
+from factories import HEADER, claims, signed
+from imageapi.api.dependencies import May
+from imageapi.auth.tokens import ABILITIES
+
+#: Who calls these needs no token.
+PUBLIC = {
+    "/",
+    "/healthz",
+    "/readyz",
+    "/openapi.json",
+    "/docs",
+    "/docs/parts",
+    "/assets/blank.jpg",
+}
+#: What each route asks for. A new route is added here, or it fails.
+GUARDED = {("GET", "/api/v1/albums/{album_id}/images/untag"): "image_list"}
+
+
+def abilities_of(dependant: Dependant | None) -> set[str]:
+    if dependant is None:
+        return set()
+    found = {dependant.call.ability} if isinstance(dependant.call, May) else set()
+    return found.union(*(abilities_of(each) for each in dependant.dependencies))
+
+
+def guards(app: FastAPI) -> dict[tuple[str, str], set[str]]:
+    """Method and path of every route, to the abilities that it asks for."""
+    return {
+        (method, str(route.path)): abilities_of(getattr(route, "dependant", None))
+        for route in iter_route_contexts(app.routes)
+        for method in (route.methods or {"mounted"})
+    }
+
+
+def unguarded(app: FastAPI) -> set[str]:
+    return {path for (_, path), asked in guards(app).items() if not asked} - PUBLIC
+
+
+async def test_every_route_has_its_ability_or_is_public(app: FastAPI) -> None:
+    assert unguarded(app) == set()
+    asked = {route: abilities for route, abilities in guards(app).items() if abilities}
+    assert asked == {route: {ability} for route, ability in GUARDED.items()}
+
+
+async def test_public_list_holds_nothing_that_is_not_there(app: FastAPI) -> None:
+    assert {path for _, path in guards(app)} >= PUBLIC
+
+
+def test_walk_finds_a_route_without_a_guard() -> None:
+    app = FastAPI()
+    router = APIRouter(prefix="/inner")
+
+    @router.get("/open")
+    async def forgotten() -> None: ...
+
+    app.include_router(router, prefix="/outer")
+    assert "/outer/inner/open" in unguarded(app)
+
+
+@pytest.mark.parametrize("ability", ABILITIES)
+@pytest.mark.parametrize(("route", "asked"), GUARDED.items())
+async def test_only_the_ability_asked_for_opens_the_route(
+    client: httpx.AsyncClient, album: str, route: tuple[str, str], asked: str, ability: str
+) -> None:
+    method, path = route
+    token = signed(HEADER, claims(album, ability))
+    answer = await client.request(
+        method, path.format(album_id=album), headers={"Authorization": f"Bearer {token}"}
+    )
+    if ability == asked:
+        assert answer.status_code < 400
+    else:
+        assert answer.status_code == 403
+        assert answer.json()["detail"] == f"The token does not grant {asked} on album {album}."
+
+
+@pytest.mark.parametrize("method", ["GET", "HEAD"])
+async def test_no_token_is_401_on_every_guarded_route(
+    client: httpx.AsyncClient, album: str, method: str
+) -> None:
+    for _, path in GUARDED:
+        answer = await client.request(method, path.format(album_id=album))
+        assert answer.status_code == 401
+
+
+async def test_two_authorization_headers_are_refused(client: httpx.AsyncClient, album: str) -> None:
+    token = signed(HEADER, claims(album, "image_list"))
+    answer = await client.get(
+        f"/api/v1/albums/{album}/images/untag",
+        headers=[("Authorization", f"Bearer {token}"), ("Authorization", "Bearer x")],
+    )
+    assert answer.status_code == 401
+
+
+@pytest.mark.parametrize("album_id", ["x" * 65, "a.b", "a%20b", "é", "%00", "a%2Fb", "a;b"])
+async def test_what_is_no_album_id_is_404(client: httpx.AsyncClient, album_id: str) -> None:
+    token = signed(HEADER, claims("a", "image_list"))
+    answer = await client.get(
+        f"/api/v1/albums/{album_id}/images/untag", headers={"Authorization": f"Bearer {token}"}
+    )
+    assert answer.status_code == 404
+    assert answer.headers["Content-Type"] == "application/problem+json"
+
+
+async def test_wrong_method_says_which_are_right(client: httpx.AsyncClient, album: str) -> None:
+    answer = await client.post(f"/api/v1/albums/{album}/images/untag")
+    assert (answer.status_code, answer.headers["Allow"]) == (405, "GET, HEAD")
+
+
+async def test_blank_picture_is_a_neutral_jpeg(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/assets/blank.jpg")
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert picture.format == "JPEG"
+        assert picture.getcolors() == [(480 * 360, (224, 224, 224))]
+        assert not picture.getexif()
+
+
+async def test_docs_page_needs_nothing_from_elsewhere(client: httpx.AsyncClient) -> None:
+    page = (await client.get("/docs")).text
+    assert "http://" not in page
+    assert "https://" not in page
+    assert (await client.get("/docs/parts/swagger-ui-bundle.js")).status_code == 200
+
+
+async def test_root_leads_to_the_docs(client: httpx.AsyncClient) -> None:
+    answer = await client.get("/", follow_redirects=True)
+    assert answer.url.path == "/docs"
+
+
+async def test_openapi_names_every_guarded_route(client: httpx.AsyncClient) -> None:
+    document = (await client.get("/openapi.json")).json()
+    for method, path in GUARDED:
+        operation = document["paths"][path][method.lower()]
+        assert operation["operationId"]
+        assert operation["security"] == [{"token": []}]
+    assert list(document["components"]["schemas"]["Image"]["properties"])[:2] == [
+        "public_id",
+        "infos",
+    ]

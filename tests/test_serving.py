@@ -1,0 +1,152 @@
+"""The service as a process: on its own database, stopped, killed, with several workers."""
+
+import asyncio
+import contextlib
+import json
+import os
+import signal
+import socket
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from conftest import Command, Service
+from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, SAMPLE, record
+
+
+@pytest.fixture
+def at_home(environment: dict[str, str], tmp_path: Path) -> Command:
+    """Commands on the embedded database of a folder of the test's own."""
+    kept = {name: value for name, value in environment.items() if not name.startswith("IMAGEAPI_")}
+    return Command(kept, tmp_path)
+
+
+def token(imageapi: Command, album: str) -> dict[str, str]:
+    printed = imageapi("token", album).stdout.decode().strip()
+    return {"Authorization": f'Token token="{printed}"'}
+
+
+def listed(service: Service, album: str, headers: dict[str, str]) -> httpx.Response:
+    url = f"{service.address}/api/v1/albums/{album}/images/untag"
+    return httpx.get(url, headers={**headers, "Accept-Encoding": "identity"}, timeout=30)
+
+
+def gone(data_dir: Path, seconds: float = 30) -> bool:
+    """Whether PostgreSQL stops cleanly within the time."""
+    deadline = time.monotonic() + seconds
+    while (data_dir / "postgres/postmaster.pid").exists():
+        if time.monotonic() > deadline:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def test_first_run_to_the_documented_bytes(at_home: Command) -> None:
+    assert at_home("import", str(SAMPLE)).returncode == 0
+    with at_home.serving("--show-curl", DOCUMENTED_ALBUM) as service:
+        assert service.process.stdout is not None
+        line = next(
+            line for line in iter(service.process.stdout.readline, b"") if line.startswith(b"curl")
+        )
+        answer = subprocess.run(["/bin/sh", "-c", line], capture_output=True, check=True)
+        assert answer.stdout == DOCUMENTED_BODY
+        # A second command beside the running service shares its database.
+        assert at_home("export", DOCUMENTED_ALBUM).stdout == DOCUMENTED_BODY
+        assert listed(service, DOCUMENTED_ALBUM, token(at_home, DOCUMENTED_ALBUM)).is_success
+    assert service.process.returncode == 0
+    assert gone(at_home.folder / "data", 0)
+    secret = at_home.folder / "data/token_secret"
+    assert secret.stat().st_mode & 0o777 == 0o600
+    assert len(secret.read_text().strip()) >= 32
+
+
+@pytest.mark.parametrize("workers", ["1", "2"])
+def test_killed_service_has_all_that_was_committed(at_home: Command, workers: str) -> None:
+    at_home("import", str(SAMPLE))
+    headers = token(at_home, DOCUMENTED_ALBUM)
+    with contextlib.suppress(AssertionError), at_home.serving("--workers", workers) as service:
+        assert listed(service, DOCUMENTED_ALBUM, headers).content == DOCUMENTED_BODY
+        os.kill(service.process.pid, signal.SIGKILL)
+        service.process.wait()
+    with at_home.serving() as service:
+        assert listed(service, DOCUMENTED_ALBUM, headers).content == DOCUMENTED_BODY
+    assert gone(at_home.folder / "data")
+
+
+async def test_sigterm_lets_requests_under_way_finish(
+    imageapi: Command, album: str, may: Callable[..., dict[str, str]], tmp_path: Path
+) -> None:
+    """A client that has read a little of a long answer gets the rest of it."""
+    (tmp_path / "a.json").write_text(
+        json.dumps([record(album, number) for number in range(20_000)])
+    )
+    assert imageapi("import", str(tmp_path / "a.json")).returncode == 0
+    with imageapi.serving() as service:
+        reader, writer = await asyncio.open_connection("127.0.0.1", service.port, limit=2**12)
+        path = f"/api/v1/albums/{album}/images/untag"
+        authorization = may(album)["Authorization"]
+        writer.write(f"GET {path} HTTP/1.1\r\nAuthorization: {authorization}\r\n\r\n".encode())
+        head = await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
+        length = int(head.partition(b"Content-Length: ")[2].partition(b"\r\n")[0])
+        service.process.send_signal(signal.SIGTERM)
+        await asyncio.sleep(0.5)
+        assert service.process.poll() is None
+        with pytest.raises(ConnectionRefusedError):
+            socket.create_connection(("127.0.0.1", service.port), 1).close()
+        body = await asyncio.wait_for(reader.readexactly(length), 60)
+        assert len(json.loads(body)) == 20_000
+        writer.close()
+        assert service.process.wait(20) == 0
+
+
+def test_several_workers_answer_and_stop(
+    imageapi: Command, may: Callable[..., dict[str, str]], album: str
+) -> None:
+    with imageapi.serving("--workers", "3") as service:
+        for _ in range(20):
+            answer = listed(service, album, may(album))
+            assert (answer.status_code, answer.content) == (200, b"[]")
+    assert service.process.returncode == 0
+
+
+def test_address_in_use_is_one_line(imageapi: Command, service: Service) -> None:
+    result = imageapi("serve", "--port", str(service.port))
+    assert result.returncode == 1
+    expected = f"imageapi: cannot listen on 127.0.0.1 port {service.port}: Address already in use\n"
+    assert result.stderr.decode() == expected
+
+
+def test_log_holds_no_token_and_no_query(
+    imageapi: Command, may: Callable[..., dict[str, str]], album: str
+) -> None:
+    headers = may(album)
+    token_text = headers["Authorization"].split('"')[1]
+    with imageapi.serving() as service:
+        for path in (
+            f"/api/v1/albums/{album}/images/untag?token={token_text}",
+            f"/api/v1/albums/{token_text[:30]}/images/untag",
+            f"/{token_text}",
+        ):
+            httpx.get(service.address + path, headers=headers)
+        service.process.send_signal(signal.SIGTERM)
+        _, errors = service.process.communicate(timeout=30)
+    lines = [json.loads(line) for line in errors.decode().splitlines()]
+    requests = [line for line in lines if line["event"] == "request"]
+    assert [line["route"] for line in requests] == ["list_untagged_images"] * 2 + [None]
+    assert [line["status"] for line in requests] == [200, 403, 404]
+    assert token_text[:30] not in errors.decode()
+
+
+def test_data_directory_that_cannot_be_is_one_line(at_home: Command, tmp_path: Path) -> None:
+    file = tmp_path / "file"
+    file.touch()
+    for command in (("serve", "--port", "0"), ("export", "a"), ("import", str(SAMPLE))):
+        result = at_home(*command, IMAGEAPI_DATA_DIR=str(file))
+        assert result.returncode == 1
+        assert result.stdout == b""
+        assert result.stderr.startswith(b"imageapi: ")
+        assert result.stderr.count(b"\n") == 1

@@ -1,0 +1,108 @@
+"""Settings: where they come from, and one line for each wrong value."""
+
+from pathlib import Path
+from zoneinfo import ZoneInfo
+
+import pytest
+
+from conftest import Command
+from factories import PROJECT, SECRET
+from imageapi.settings import PREFIX, Settings, WrongSetting, load_settings
+
+
+@pytest.fixture(autouse=True)
+def folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.chdir(tmp_path)
+    return tmp_path
+
+
+def test_defaults_are_those_of_the_contract() -> None:
+    settings = load_settings()
+    assert settings.database_url is None
+    assert settings.token_secret is None
+    assert settings.data_dir == Path("data")
+    assert settings.time_zone == ZoneInfo("Europe/Paris")
+
+
+def test_environment_goes_before_the_file(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / ".env").write_text(
+        "IMAGEAPI_TIME_ZONE=Asia/Tokyo\nIMAGEAPI_DATA_DIR=there\nOTHER=1\n"
+    )
+    monkeypatch.setenv("IMAGEAPI_TIME_ZONE", "UTC")
+    settings = load_settings()
+    assert (settings.time_zone, settings.data_dir) == (ZoneInfo("UTC"), Path("there"))
+
+
+def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in Settings.model_fields:
+        monkeypatch.setenv(PREFIX + name.upper(), "")
+    assert load_settings() == Settings.model_construct()
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("TIME_ZONE", "Mars/Olympus"),
+        ("TIME_ZONE", "../../etc/passwd"),
+        ("TIME_ZONE", "Europe"),
+        ("DATABASE_URL", "mysql://root:hunter2@db/x"),
+    ],
+)
+def test_wrong_value_is_one_line_that_names_it(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    with pytest.raises(WrongSetting) as error:
+        load_settings()
+    assert str(error.value).startswith(f"{PREFIX}{name} ")
+    assert "\n" not in str(error.value)
+    assert "hunter2" not in str(error.value)
+
+
+def test_secret_is_required_beside_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("IMAGEAPI_DATABASE_URL", "postgresql://db/x")
+    with pytest.raises(WrongSetting, match="IMAGEAPI_TOKEN_SECRET is required"):
+        load_settings()
+
+
+def test_file_that_cannot_be_read_is_one_line(folder: Path) -> None:
+    (folder / ".env").write_bytes(b"IMAGEAPI_TIME_ZONE=\xff\xfe")
+    with pytest.raises(WrongSetting, match=r"^the \.env file"):
+        load_settings()
+
+
+def test_secrets_are_not_printed() -> None:
+    settings = Settings(token_secret=SECRET, database_url="postgresql://u:hunter2@db/x")
+    assert SECRET not in repr(settings)
+    assert "hunter2" not in repr(settings)
+
+
+@pytest.mark.parametrize(
+    ("more", "named"),
+    [
+        ({"IMAGEAPI_TIME_ZONE": "nowhere"}, "IMAGEAPI_TIME_ZONE is not a time zone's name"),
+        ({"IMAGEAPI_TOKEN_SECRET": "short"}, "IMAGEAPI_TOKEN_SECRET is shorter than 32 bytes"),
+        ({"IMAGEAPI_TOKEN_SECRET": ""}, "IMAGEAPI_TOKEN_SECRET is required"),
+    ],
+)
+def test_command_stops_with_the_line(imageapi: Command, more: dict[str, str], named: str) -> None:
+    for command in (("serve", "--port", "0"), ("token", "a")):
+        result = imageapi(*command, **more)
+        assert result.returncode == 2
+        assert result.stdout == b""
+        assert result.stderr.decode().startswith(f"imageapi: {named}")
+        assert result.stderr.count(b"\n") == 1
+
+
+def test_docs_name_every_setting_and_its_default() -> None:
+    page = (PROJECT / "docs/settings.md").read_text()
+    rows = [
+        f"| `{PREFIX}{name.upper()}` | {_default(name)} | {field.description} |"
+        for name, field in Settings.model_fields.items()
+    ]
+    assert [line for line in page.splitlines() if line.startswith("| `")] == rows
+
+
+def _default(name: str) -> str:
+    default = Settings.model_fields[name].default
+    return "none" if default is None else f"`{default}`"
