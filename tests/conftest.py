@@ -19,7 +19,7 @@ from fastapi import FastAPI
 
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_RECORD, HEADER, SECRET, claims, signed
 from imageapi.app import create_app
-from imageapi.database.embedded import running
+from imageapi.database.embedded.joining import running
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
 from imageapi.database.transfers import NewImage, add_images

@@ -10,7 +10,7 @@ import pytest
 from conftest import Command
 from factories import SECRET
 from imageapi.app import create_app
-from imageapi.database.embedded import running
+from imageapi.database.embedded.joining import running
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
 from imageapi.settings import Settings

@@ -33,6 +33,15 @@ def test_environment_goes_before_the_file(folder: Path, monkeypatch: pytest.Monk
     assert (settings.time_zone, settings.data_dir) == (ZoneInfo("UTC"), Path("there"))
 
 
+def test_files_of_secrets_go_last(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    (folder / "imageapi_token_secret").write_text(f"{SECRET}\n")
+    (folder / "imageapi_time_zone").write_text("Asia/Tokyo")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    monkeypatch.setenv("IMAGEAPI_TIME_ZONE", "UTC")
+    settings = load_settings()
+    assert (settings.configured_secret, settings.time_zone) == (SECRET, ZoneInfo("UTC"))
+
+
 def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
     for name in Settings.model_fields:
         monkeypatch.setenv(PREFIX + name.upper(), "")

@@ -69,7 +69,7 @@ REFUSED = {
     "header that is no UTF-8": (signed(b'{"alg":"\xff"}', {}), TokenUnreadable),
     "expired": (token(exp=int(time.time()) - 1), TokenExpired),
     "expiring this very second": (token(exp=time.time()), TokenExpired),
-    "not yet valid": (token(nbf=int(time.time()) + 60), TokenNotYetValid),
+    "not yet valid": (token(nbf=int(time.time()) + 3600), TokenNotYetValid),
     "nbf that is no number": (token(nbf="0"), TokenUnreadable),
     "no exp": (without("exp"), TokenUnreadable),
     "exp null": (token(exp=None), TokenUnreadable),

@@ -24,7 +24,7 @@ from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeR
 from imageapi.auth.errors import UnfitSecret
 from imageapi.auth.secret import open_tokens
 from imageapi.auth.tokens import ABILITIES, Tokens
-from imageapi.database.embedded import DataDirectoryError
+from imageapi.database.embedded.joining import DataDirectoryError
 from imageapi.database.engine import Database
 from imageapi.database.errors import DatabaseAway, DatabaseError
 from imageapi.database.opening import database_server, open_database

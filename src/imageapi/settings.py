@@ -1,9 +1,11 @@
 """Every setting, once: environment variables ``IMAGEAPI_…``, a ``.env`` file, or secret files.
 
-A setting may also lie in a file ``/run/secrets/imageapi_…``, as Docker and Kubernetes mount them.
-The environment goes before ``.env``, and that before the files.
+A setting may also lie in a file ``imageapi_…`` in ``/run/secrets``, as Docker mounts secrets, or in
+the folder that systemd names in ``CREDENTIALS_DIRECTORY``. The environment goes before ``.env``,
+and that before the files.
 """
 
+import os
 from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
@@ -20,7 +22,6 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettings
 
 PREFIX = "IMAGEAPI_"
-SECRET_FILES = Path("/run/secrets")
 
 
 class WrongSetting(Exception):
@@ -47,7 +48,6 @@ class Settings(BaseSettings):
         env_prefix=PREFIX,
         env_file=".env",
         env_ignore_empty=True,
-        secrets_dir=SECRET_FILES if SECRET_FILES.is_dir() else None,
         extra="ignore",
         frozen=True,
         hide_input_in_errors=True,
@@ -94,10 +94,16 @@ class Settings(BaseSettings):
         return self.data_dir / "token_secret"
 
 
+def _secret_folders() -> list[Path]:
+    """The folders of secret files that are there."""
+    named = ["/run/secrets", os.environ.get("CREDENTIALS_DIRECTORY", "")]
+    return [Path(folder) for folder in named if folder and Path(folder).is_dir()]
+
+
 def load_settings() -> Settings:
     """The settings of this process's surroundings; raises WrongSetting, one line."""
     try:
-        return Settings()
+        return Settings(_secrets_dir=_secret_folders())
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = first["msg"].removeprefix("Value error, ")

@@ -4,7 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
-from imageapi.database.embedded import running
+from imageapi.database.embedded.joining import running
 from imageapi.database.engine import Database
 
 

@@ -1,7 +1,7 @@
 """The process between those who use the embedded PostgreSQL and the server itself.
 
-`python -m imageapi.database.supervisor DATA_DIR CONNECTION LOCK BEAT_SECONDS` is started by the
-first user, who hands over the locked lock file and one end of a connection (numbers of open
+`python -m imageapi.database.embedded.supervisor DATA_DIR CONNECTION LOCK BEAT_SECONDS` is started
+by the first user, who hands over the locked lock file and one end of a connection (numbers of open
 descriptors). It stays for as long as there are users (`attendance` says how they are counted),
 starts the server again where it ends by itself, and stops it cleanly when the last has left.
 Signals that ask a process to end are for its users: they leave, and it follows. Where it is
@@ -18,17 +18,17 @@ import sys
 import time
 from pathlib import Path
 
-from imageapi.database.attendance import Attendance
-from imageapi.database.cluster import Cluster, Log
-from imageapi.database.data_directory import (
+from imageapi.database.embedded.attendance import Attendance
+from imageapi.database.embedded.cluster import Cluster, Log
+from imageapi.database.embedded.data_directory import (
     DataDirectory,
     DataDirectoryError,
     Lock,
     sighting,
     user_name,
 )
-from imageapi.database.privileges import Account, account_for
-from imageapi.database.programs import Programs
+from imageapi.database.embedded.privileges import Account, account_for
+from imageapi.database.embedded.programs import Programs
 
 _FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.005, 0.1
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 5.0

@@ -16,7 +16,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from imageapi.database.data_directory import DataDirectory, DataDirectoryError, user_name
+from imageapi.database.embedded.data_directory import DataDirectory, DataDirectoryError, user_name
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8

@@ -15,9 +15,9 @@ from contextlib import contextmanager, suppress
 from pathlib import Path
 from urllib.parse import quote
 
-from imageapi.database import data_directory
-from imageapi.database.attendance import CONTROL_SOCKET
-from imageapi.database.data_directory import (
+from imageapi.database.embedded import data_directory
+from imageapi.database.embedded.attendance import CONTROL_SOCKET
+from imageapi.database.embedded.data_directory import (
     PORT,
     DataDirectory,
     DataDirectoryError,
@@ -36,7 +36,7 @@ _PATIENCE_SECONDS = 60.0
 _MOST_STARTS = 3
 """How many supervisors may end without a word, as those do that are killed, before we tell."""
 
-_SUPERVISOR = "imageapi.database.supervisor"
+_SUPERVISOR = "imageapi.database.embedded.supervisor"
 _KEPT_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV"})
 _KEPT_PREFIXES = ("PYTHON", "LD_", "DYLD_")
 _LONGEST_REST_SECONDS = 30.0

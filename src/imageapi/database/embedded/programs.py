@@ -8,7 +8,7 @@ import subprocess
 from pathlib import Path
 from typing import NamedTuple, Self
 
-from imageapi.database.data_directory import DataDirectoryError
+from imageapi.database.embedded.data_directory import DataDirectoryError
 
 _OLDEST_MAJOR = 17  # the first with the built-in locale C.UTF-8
 

@@ -10,14 +10,14 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from imageapi.database.data_directory import (
+from imageapi.database.embedded.data_directory import (
     PORT,
     DataDirectory,
     DataDirectoryError,
     user_name,
 )
-from imageapi.database.privileges import Account, die_with
-from imageapi.database.programs import Programs
+from imageapi.database.embedded.privileges import Account, die_with
+from imageapi.database.embedded.programs import Programs
 
 NAME = "imageapi"
 """The database, and its superuser."""
