@@ -10,7 +10,7 @@ export UV_PYTHON_DOWNLOADS := never
 export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
 
-.PHONY: help run test install check format bench lock secrets clean
+.PHONY: help run test install check format bench drill lock secrets clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -36,6 +36,9 @@ format: $(VENV)/.dev  ## put the code into its form
 
 bench: $(VENV)/.dev  ## the listing beside a naive version of itself
 	@$(BIN)/python -m benchmarks
+
+drill: $(VENV)/.dev  ## 100,000 records in and out, and imports killed at any moment
+	@$(BIN)/python scripts/drill_import.py
 
 secrets:  ## the files that docker-compose.yml reads its secrets from, made once
 	@PYTHON=$(PYTHON) sh scripts/make-secrets
