@@ -4,6 +4,7 @@ ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build
 WORKDIR /build
+ENV UV_COMPILE_BYTECODE=1 UV_LINK_MODE=copy UV_PYTHON_DOWNLOADS=never
 COPY requirements ./requirements
 RUN pip install --no-cache-dir --require-hashes -r requirements/uv.txt \
     && python -m venv --without-pip /opt/imageapi \

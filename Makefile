@@ -9,6 +9,7 @@ SAMPLE := 00324000005TXjIAAW
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
+export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help run test install check format bench drill lock secrets clean
 

@@ -104,7 +104,7 @@ def test_import_shows_its_progress_on_a_terminal(
         while chunk := _read(controller):
             shown += chunk
         assert process.stdout is not None
-        assert process.stdout.read() == b"3000 images added, 0 were there already\n"
+        assert process.stdout.read() == b"images added: 3000, there already: 0\n"
     os.close(controller)
     assert b"importing" in shown
     assert "━".encode() in shown

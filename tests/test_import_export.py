@@ -47,7 +47,7 @@ def test_what_is_imported_is_exported_equal_and_in_order(
     given[7]["infos"] |= {"colors": [["#fff", 1.50]], "phash": "ab", "faces": None}
     given[8]["exifs"] = {"Z": 1, "A": {"Ä": [0.1, 10**20, -0.0, 1e-7]}}
     result = imageapi("import", written(tmp_path / "a.json", given[::-1]))
-    assert (result.returncode, result.stdout) == (0, b"50 images added, 0 were there already\n")
+    assert (result.returncode, result.stdout) == (0, b"images added: 50, there already: 0\n")
     assert exported(imageapi, album) == given
 
 
@@ -57,10 +57,10 @@ def test_album_never_seen_is_exported_empty(imageapi: Command, album: str) -> No
 
 def test_import_may_be_repeated_without_harm(imageapi: Command, tmp_path: Path, album: str) -> None:
     file = written(tmp_path / "a.json", records(album, 5))
-    assert imageapi("import", file).stdout == b"5 images added, 0 were there already\n"
-    assert imageapi("import", file).stdout == b"0 images added, 5 were there already\n"
+    assert imageapi("import", file).stdout == b"images added: 5, there already: 0\n"
+    assert imageapi("import", file).stdout == b"images added: 0, there already: 5\n"
     more = written(tmp_path / "b.json", records(album, 7))
-    assert imageapi("import", more).stdout == b"2 images added, 5 were there already\n"
+    assert imageapi("import", more).stdout == b"images added: 2, there already: 5\n"
     assert exported(imageapi, album) == records(album, 7)
 
 

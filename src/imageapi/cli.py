@@ -152,7 +152,7 @@ def import_(
         sources = [(_name(path), opened.enter_context(_source(path))) for path in files]
         importer = Importer(settings.time_zone, album, progressed)
         added = asyncio.run(_import(settings, importer, sources))
-    typer.echo(f"{added.added} images added, {added.present} were there already")
+    typer.echo(f"images added: {added.added}, there already: {added.present}")
 
 
 @app.command()
