@@ -100,6 +100,7 @@ async def test_unhandled_error_says_nothing_to_the_client_or_the_log(
     written = "".join(capsys.readouterr()) + caplog.text
     assert "Unexpected" in written
     assert "the-id" in written
+    assert "test_headers:" in written
     assert "SELECT" not in written
     assert "Traceback" not in written
 

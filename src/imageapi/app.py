@@ -3,6 +3,7 @@
 import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from typing import Any
 
 from fastapi import APIRouter, FastAPI
 from fastapi.routing import iter_route_contexts
@@ -12,11 +13,14 @@ from starlette_compress import CompressMiddleware
 
 from imageapi import __version__
 from imageapi.api import assets, operations, untag
+from imageapi.api.errors import NotThere
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
 from imageapi.api.journal import Journal
-from imageapi.api.problems import add_problem_handlers
+from imageapi.api.problems import add_problem_handlers, problem_responses, problem_schemas
+from imageapi.auth.errors import AbilityMissing, TokenRefused
 from imageapi.auth.secret import open_tokens
+from imageapi.database.errors import DatabaseAway
 from imageapi.database.opening import open_database
 from imageapi.logs import configure_logs
 from imageapi.serving import end_with_parent
@@ -30,6 +34,12 @@ class ImageAPI(FastAPI):
         """Wrap the stack from outside; the first named is the outermost."""
         stack = super().build_middleware_stack()
         return Journal(DocumentedHeaders(HeadAsGet(CompressMiddleware(stack))))
+
+    def openapi(self) -> dict[str, Any]:
+        """The OpenAPI document, the schemas of problems included."""
+        document = super().openapi()
+        document["components"]["schemas"] |= problem_schemas()
+        return document
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -51,7 +61,10 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    album = APIRouter(prefix="/api/v1/albums/{album_id}")
+    album = APIRouter(
+        prefix="/api/v1/albums/{album_id}",
+        responses=problem_responses(TokenRefused, AbilityMissing, NotThere, DatabaseAway),
+    )
     album.include_router(untag.router)
     for router in (album, assets.router, operations.router):
         app.include_router(router)

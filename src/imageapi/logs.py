@@ -40,9 +40,12 @@ def configure_logs() -> None:
 
 
 def place_of(error: BaseException) -> str:
-    """Function and line that raised: enough to find it, and nothing of what was in its hands."""
-    frames = traceback.extract_tb(error.__traceback__)
-    return f"{frames[-1].name}:{frames[-1].lineno}" if frames else "nowhere"
+    """Module and line that raised: enough to find it, and nothing of what was in its hands."""
+    frames = list(traceback.walk_tb(error.__traceback__))
+    if not frames:
+        return "nowhere"
+    frame, line = frames[-1]
+    return f"{frame.f_globals.get('__name__')}:{line}"
 
 
 def _without_traceback(

@@ -4,7 +4,6 @@ The table says which error becomes which answer; an error that it does not name 
 nothing but the request's id.
 """
 
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -12,6 +11,7 @@ from typing import Any
 
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
+from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from imageapi.api.errors import NotThere, UnfitParameter
@@ -62,6 +62,42 @@ KINDS: Mapping[type[Exception], Kind] = {
 }
 
 
+class InputError(BaseModel):
+    """What was at fault in the input."""
+
+    pointer: str
+    detail: str
+
+
+class Problem(BaseModel):
+    """An error (RFC 9457). ``instance`` is the request's id, ``errors`` says what was at fault."""
+
+    type: str
+    title: str
+    status: int
+    detail: str
+    instance: str
+    errors: list[InputError] | None = Field(default=None, exclude_if=lambda errors: errors is None)
+
+
+def problem_responses(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
+    """What the OpenAPI document says of the answers to these errors; a 422 is always possible."""
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        kind.status.value: {
+            "description": kind.title,
+            "content": {MEDIA_TYPE: {"schema": schema}},
+        }
+        for kind in [*(KINDS[error] for error in errors), UNFIT]
+    }
+
+
+def problem_schemas() -> dict[str, Any]:
+    """The schemas that `problem_responses` refers to, for the document's components."""
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), Problem.__name__: schema}
+
+
 def problem(
     kind: Kind,
     detail: str,
@@ -71,17 +107,16 @@ def problem(
     errors: Sequence[Mapping[str, str]] = (),
 ) -> Response:
     """The answer for a problem; ``instance`` is the request's id, ``detail`` is for the caller."""
-    body: dict[str, Any] = {
-        "type": TYPES + kind.name,
-        "title": kind.title,
-        "status": kind.status.value,
-        "detail": detail,
-        "instance": instance,
-    }
-    if errors:
-        body["errors"] = list(errors)
+    body = Problem(
+        type=TYPES + kind.name,
+        title=kind.title,
+        status=kind.status.value,
+        detail=detail,
+        instance=instance,
+        errors=[InputError(**error) for error in errors] or None,
+    )
     return Response(
-        json.dumps(body, ensure_ascii=False, separators=(",", ":")),
+        body.model_dump_json(),
         status_code=kind.status,
         headers={**dict(kind.headers), **(headers or {})},
         media_type=MEDIA_TYPE,
