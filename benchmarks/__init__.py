@@ -1,0 +1,1 @@
+"""The listing measured beside a naive version of itself: ``make bench``."""

@@ -1,0 +1,123 @@
+"""The load: keep-alive connections, each asking again as soon as it is answered.
+
+A plain ``asyncio.Protocol`` over sockets, which reads no more of an answer than its status and its
+length. It is written in Python: a server that answers tens of thousands of requests per second
+waits for it, and is faster than it says.
+"""
+
+import asyncio
+import re
+import time
+from dataclasses import dataclass, field
+from typing import cast
+
+_CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
+_END_OF_HEAD = b"\r\n\r\n"
+
+
+class UnexpectedAnswer(Exception):
+    """No answer, one that is not a 200 with its length, or a connection that was closed."""
+
+
+@dataclass
+class Measurement:
+    """What was counted: whole answers within ``seconds``, and how long each took, in seconds.
+
+    ``busy_seconds`` is how long the generator itself was at work.
+    """
+
+    seconds: float
+    busy_seconds: float = 0.0
+    latencies: list[float] = field(default_factory=list)
+
+    @property
+    def per_second(self) -> float:
+        """Answers per second."""
+        return len(self.latencies) / self.seconds
+
+
+class _Client(asyncio.Protocol):
+    """One connection. ``failed`` is given its exception, if it comes to that."""
+
+    def __init__(
+        self, request: bytes, latencies: list[float], failed: "asyncio.Future[None]"
+    ) -> None:
+        self._request = request
+        self._latencies = latencies
+        self._failed = failed
+        self._head = b""
+        self._missing = 0  # bytes of the body still to come
+        self._asked = 0.0
+        self._transport: asyncio.Transport | None = None
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
+        self._ask()
+
+    def data_received(self, data: bytes) -> None:
+        if self._missing:
+            self._missing -= len(data)
+        elif not self._begins(self._head + data):
+            return
+        if self._missing == 0:
+            self._latencies.append(time.perf_counter() - self._asked)
+            self._ask()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._fail(f"the connection was closed: {exc}")
+
+    def leave(self) -> None:
+        """Close the connection, whatever is still to come."""
+        if self._transport is not None:
+            self._transport.abort()
+
+    def _ask(self) -> None:
+        assert self._transport is not None
+        self._asked = time.perf_counter()
+        self._transport.write(self._request)
+
+    def _begins(self, data: bytes) -> bool:
+        """Whether the head of the answer is there; how much of the body is not, is noted."""
+        end = data.find(_END_OF_HEAD)
+        self._head = data if end < 0 else b""
+        if end < 0:
+            return False
+        length = _CONTENT_LENGTH.search(data, 0, end)
+        if length is None or not data.startswith(b"HTTP/1.1 200"):
+            self._fail(f"answered {data[:200]!r}")
+            return False
+        self._missing = int(length[1]) - (len(data) - end - len(_END_OF_HEAD))
+        return True
+
+    def _fail(self, reason: str) -> None:
+        if not self._failed.done():
+            self._failed.set_exception(UnexpectedAnswer(reason))
+
+
+async def measure(port: int, request: bytes, connections: int, seconds: float) -> Measurement:
+    """Load the server at 127.0.0.1 for that long; raises UnexpectedAnswer."""
+    loop = asyncio.get_running_loop()
+    failed: asyncio.Future[None] = loop.create_future()
+    measurement = Measurement(seconds)
+    started, started_busy = time.perf_counter(), time.process_time()
+    clients = [
+        (
+            await loop.create_connection(
+                lambda: _Client(request, measurement.latencies, failed), "127.0.0.1", port
+            )
+        )[1]
+        for _ in range(connections)
+    ]
+    try:
+        await asyncio.wait([failed], timeout=seconds)
+        measurement.seconds = time.perf_counter() - started
+        measurement.busy_seconds = time.process_time() - started_busy
+        if failed.done():
+            failed.result()
+        if not measurement.latencies:
+            raise UnexpectedAnswer(f"no answer within {seconds:g} s")
+    finally:
+        failed.cancel()
+        for client in clients:
+            client.leave()
+    return measurement

@@ -1,0 +1,123 @@
+"""The candidates as processes of their own, on one core, stopped at the end."""
+
+import os
+import re
+import subprocess
+import sys
+import urllib.request
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+
+from benchmarks.albums import album_of
+from benchmarks.naive import TIME_ZONE
+from imageapi.auth.tokens import Tokens
+
+_PROJECT = Path(__file__).parent.parent
+_IMAGEAPI = str(Path(sys.executable).with_name("imageapi"))
+_SECRET = "a secret that only this benchmark knows"
+_STOP_SECONDS = 40
+
+COMMANDS = {
+    "ours": [_IMAGEAPI, "serve", "--port", "0"],
+    "naive": [sys.executable, "-m", "benchmarks.naive"],
+}
+
+
+class NotServing(Exception):
+    """A candidate that ended instead of listening; ``str()`` is what it said."""
+
+
+@dataclass(frozen=True)
+class Candidate:
+    """A running server on 127.0.0.1."""
+
+    name: str
+    port: int
+
+    def answer(self, size: int) -> bytes:
+        """The body of its answer for the album of that size."""
+        url = f"http://127.0.0.1:{self.port}{_path(size)}"
+        request = urllib.request.Request(url, headers={"Authorization": _authorization(size)})
+        with urllib.request.urlopen(request, timeout=60) as answer:
+            body: bytes = answer.read()
+        return body
+
+
+def request_for(size: int) -> bytes:
+    """The request for the album of that size, as it goes over the wire."""
+    head = f"GET {_path(size)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n"
+    return f"{head}Authorization: {_authorization(size)}\r\n\r\n".encode()
+
+
+def environment(dsn: str) -> dict[str, str]:
+    """What both candidates see; nothing of whoever runs the benchmark has a say in it."""
+    kept = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEAPI_")}
+    return kept | {
+        "IMAGEAPI_DATABASE_URL": dsn,
+        "IMAGEAPI_TOKEN_SECRET": _SECRET,
+        "IMAGEAPI_TIME_ZONE": TIME_ZONE.key,
+        "PYTHONPATH": str(_PROJECT),
+    }
+
+
+@contextmanager
+def serving(name: str, surroundings: Mapping[str, str], folder: Path) -> Iterator[Candidate]:
+    """The candidate, once it listens; raises NotServing. Its log goes to a file in the folder.
+
+    It is in a session of its own: Ctrl-C is for the benchmark, which then stops it by SIGTERM.
+    """
+    log = folder / f"{name}.log"
+    with log.open("wb") as errors:
+        process = subprocess.Popen(
+            COMMANDS[name],
+            cwd=folder,
+            env=surroundings,
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=errors,
+            start_new_session=True,
+        )
+    try:
+        pin(process.pid, 0)
+        assert process.stdout is not None
+        first = process.stdout.readline().decode()
+        port = re.search(r"http://127\.0\.0\.1:(\d+)", first)
+        if port is None:
+            raise NotServing(f"{name}: {first}{log.read_text()[-2000:]}")
+        yield Candidate(name, int(port[1]))
+    finally:
+        _stop(process)
+
+
+def pin(pid: int, number: int) -> None:
+    """Keep the process (0: this one) to one core, where the system can and has as many."""
+    if sys.platform == "linux" and len(CORES) > number:
+        os.sched_setaffinity(pid, {CORES[number]})
+
+
+#: The cores that the benchmark may use, before it pins anything.
+CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
+
+
+def _stop(process: "subprocess.Popen[bytes]") -> None:
+    process.terminate()
+    try:
+        process.communicate(timeout=_STOP_SECONDS)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.communicate()
+
+
+def _path(size: int) -> str:
+    return f"/api/v1/albums/{album_of(size)}/images/untag"
+
+
+def _token(size: int) -> str:
+    return Tokens(_SECRET).issue(album_of(size), ["image_list"], timedelta(hours=4))
+
+
+def _authorization(size: int) -> str:
+    return f'Token token="{_token(size)}"'
