@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imageapi.logs import place_of
 
-log: structlog.stdlib.BoundLogger = structlog.get_logger("imageapi")
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class Journal:

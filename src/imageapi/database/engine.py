@@ -98,9 +98,11 @@ class Database:
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """The statement's rows, as of now; raises DatabaseAway."""
         with translated():
-            async with (await self._pool()).acquire(timeout=CONNECT_SECONDS) as connection:
+            pool = await self._pool()
+            async with asyncio.timeout(CONNECT_SECONDS) as patience, pool.acquire() as connection:
+                patience.reschedule(asyncio.get_running_loop().time() + STATEMENT_SECONDS)
                 rows: list[asyncpg.Record] = await connection.fetch(
-                    statement.text, *statement.arguments(values), timeout=STATEMENT_SECONDS
+                    statement.text, *statement.arguments(values)
                 )
                 return rows
 
