@@ -147,7 +147,10 @@ def launched(command: list[Any], account: Any, **more: Any) -> "subprocess.Popen
 
 @pytest.fixture
 def server_over_tcp(folder: Path, account: Any) -> Iterator[str]:
-    """The URL of a PostgreSQL server that listens on TCP only and asks for a password."""
+    """The URL of a PostgreSQL server that listens on TCP only and asks for a password.
+
+    It names two hosts, of which the first does not answer.
+    """
     password = folder / "password"
     password.write_text("hunter2:/@")
     if account:
@@ -168,7 +171,7 @@ def server_over_tcp(folder: Path, account: Any) -> Iterator[str]:
         assert server.poll() is None
         assert time.monotonic() < deadline
         time.sleep(0.05)
-    yield f"postgresql://imageapi:hunter2%3A%2F%40@127.0.0.1:{port}/postgres"
+    yield f"postgresql://imageapi:hunter2%3A%2F%40@127.0.0.1:1,127.0.0.1:{port}/postgres"
     server.send_signal(signal.SIGINT)
     server.communicate(timeout=60)
 

@@ -3,19 +3,23 @@
 import asyncio
 import contextlib
 import json
+import logging
 import os
 import signal
 import socket
 import subprocess
 import time
+import traceback
 from collections.abc import Callable
 from pathlib import Path
 
 import httpx
 import pytest
+import structlog
 
 from conftest import Command, Service
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, SAMPLE, record
+from imageapi.logs import configure_logs
 
 
 @pytest.fixture
@@ -139,6 +143,42 @@ def test_log_holds_no_token_and_no_query(
     assert [line["route"] for line in requests] == ["list_untagged_images"] * 2 + [None]
     assert [line["status"] for line in requests] == [200, 403, 404]
     assert token_text[:30] not in errors.decode()
+
+
+def test_ctrl_c_stops_it_as_sigterm_does(imageapi: Command) -> None:
+    with imageapi.serving() as service:
+        assert httpx.get(f"{service.address}/healthz").status_code == 200
+        service.process.send_signal(signal.SIGINT)
+        assert service.process.wait(30) == 0
+
+
+@pytest.mark.parametrize("how", ["exception", "text"])
+def test_log_names_an_exception_without_its_stack(
+    capfd: pytest.CaptureFixture[str], how: str
+) -> None:
+    root = logging.getLogger()
+    before = root.handlers, root.level
+    configure_logs()
+    try:
+        _fail_loudly(how)
+    finally:
+        structlog.reset_defaults()
+        root.handlers, root.level = before
+    (line,) = capfd.readouterr().err.splitlines()
+    assert "ZeroDivisionError" in line
+    assert "Traceback" not in line
+    assert "/" not in line
+
+
+def _fail_loudly(how: str) -> None:
+    log = logging.getLogger("uvicorn.error")
+    try:
+        _ = 1 / 0
+    except ZeroDivisionError as error:
+        if how == "exception":
+            log.error("Exception in ASGI application\n", exc_info=error)  # noqa: TRY400
+        else:
+            log.error(traceback.format_exc())  # noqa: TRY400
 
 
 def test_data_directory_that_cannot_be_is_one_line(at_home: Command, tmp_path: Path) -> None:

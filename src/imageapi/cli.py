@@ -31,7 +31,7 @@ from imageapi.database.opening import database_server, open_database
 from imageapi.database.transfers import Added
 from imageapi.logs import configure_logs, place_of
 from imageapi.records.values import ALBUM_ID
-from imageapi.serving import AddressTaken
+from imageapi.serving import NotServing
 from imageapi.serving import serve as serve_until_stopped
 from imageapi.settings import Settings, WrongSetting, load_settings
 from imageapi.transfer.exporting import export_album
@@ -60,7 +60,7 @@ def main() -> None:
         _end(f"IMAGEAPI_TOKEN_SECRET is {error}", status=2)
     except WrongSetting as error:
         _end(str(error), status=2)
-    except (ImportRefused, AddressTaken, DataDirectoryError, DatabaseError) as error:
+    except (ImportRefused, NotServing, DataDirectoryError, DatabaseError) as error:
         _end(str(error), status=1)
     except BrokenPipeError:
         # The reader has left; Python must not flush to it once more at its end.

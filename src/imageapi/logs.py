@@ -60,4 +60,7 @@ def _without_traceback(
     info = event.pop("exc_info", None)
     if isinstance(info, tuple) and info[0] is not None:
         event["error"] = info[0].__name__
+    text = str(event["event"])
+    if "Traceback (most recent call last)" in text:  # uvicorn, of a lifespan that failed
+        event["event"] = text.rstrip().rpartition("\n")[2].partition(":")[0]
     return event

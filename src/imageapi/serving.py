@@ -15,14 +15,14 @@ GRACE_SECONDS = 30
 _BACKLOG = 2048
 
 
-class AddressTaken(Exception):
-    """The service cannot listen where it should; ``str()`` is one line."""
+class NotServing(Exception):
+    """The service cannot listen, or cannot begin; ``str()`` is one line."""
 
 
 def serve(host: str, port: int, workers: int, listening: Callable[[int], object]) -> None:
     """Serve until SIGTERM or SIGINT; ``listening`` is called with the port once clients may ask.
 
-    Those who ask before the workers are ready wait in the socket's queue. Raises AddressTaken, and
+    Those who ask before the workers are ready wait in the socket's queue. Raises NotServing, and
     SystemExit(0) when told to stop, so that what was opened around it is closed.
     """
     sock = _listen(host, port)
@@ -42,11 +42,15 @@ def serve(host: str, port: int, workers: int, listening: Callable[[int], object]
     )
     # uvicorn raises the signal again once it has stopped; the default would end us on the spot.
     signal.signal(signal.SIGTERM, _stop)
+    signal.signal(signal.SIGINT, _stop)
     listening(sock.getsockname()[1])
-    if workers == 1:
-        uvicorn.Server(config).run(sockets=[sock])
-    else:
+    if workers > 1:
         Multiprocess(config, sockets=[sock]).run()
+        return
+    server = uvicorn.Server(config)
+    server.run(sockets=[sock])
+    if not server.started:
+        raise NotServing("the service cannot begin: the lines above say why")
 
 
 def end_with_parent() -> None:
@@ -74,7 +78,7 @@ def _listen(host: str, port: int) -> socket.socket:
         sock.bind(address)
         sock.listen(_BACKLOG)
     except OSError as error:
-        raise AddressTaken(f"cannot listen on {host} port {port}: {error.strerror}") from error
+        raise NotServing(f"cannot listen on {host} port {port}: {error.strerror}") from error
     sock.set_inheritable(True)
     return sock
 

@@ -59,6 +59,8 @@ class Importer:
             raise ImportRefused(f"{name}: record {error.index}: {error}") from error
         except UnicodeDecodeError as error:
             raise ImportRefused(f"{self._place(self._count)}: is not UTF-8") from error
+        except OSError as error:
+            raise ImportRefused(f"{name}: {error.strerror or 'cannot be read'}") from error
 
     def _image(self, value: object) -> NewImage:
         image = read_record(value)
