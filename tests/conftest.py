@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import hypothesis
 import pytest
 from fastapi import FastAPI
 
@@ -26,6 +27,11 @@ from imageapi.database.transfers import NewImage, add_images
 from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
+
+# The same examples each time, however slow the machine; `--hypothesis-profile=explore` looks further.
+hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
+hypothesis.settings.register_profile("explore", max_examples=5000, deadline=None)
+hypothesis.settings.load_profile("same")
 
 IMAGEAPI = Path(sys.executable).with_name("imageapi")
 
