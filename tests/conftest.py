@@ -28,7 +28,7 @@ from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
 
-# The same examples each time, however slow the machine; `--hypothesis-profile=explore` looks further.
+# The same examples each time, on however slow a machine; --hypothesis-profile=explore goes further.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
 hypothesis.settings.register_profile("explore", max_examples=5000, deadline=None)
 hypothesis.settings.load_profile("same")
