@@ -157,6 +157,16 @@ def test_file_that_is_no_array_is_refused(
     assert result.stderr.count(b"\n") == 1
 
 
+def test_refusal_is_one_plain_line_whatever_the_record_says(
+    imageapi: Command, tmp_path: Path, album: str
+) -> None:
+    given = record(album) | {"a\nb\x1b[31m": 1}
+    result = imageapi("import", written(tmp_path / "a.json", [given]))
+    assert result.returncode == 1
+    assert result.stderr.count(b"\n") == 1
+    assert b"record 0: a b?[31m: extra inputs are not permitted" in result.stderr
+
+
 def test_file_that_is_not_there_or_a_folder_is_one_line(imageapi: Command, tmp_path: Path) -> None:
     for path in (tmp_path / "missing.json", tmp_path):
         result = imageapi("import", str(path))

@@ -73,7 +73,9 @@ def main() -> None:
 
 
 def _end(line: str, status: int) -> None:
-    typer.echo(f"imageapi: {line}", err=True)
+    # One line, and nothing that a terminal obeys: parts of it may come out of a file.
+    plain = "".join(each if each.isprintable() else "?" for each in " ".join(line.split()))
+    typer.echo(f"imageapi: {plain}", err=True)
     sys.exit(status)
 
 
