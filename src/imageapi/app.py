@@ -5,7 +5,7 @@ from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, FastAPI
+from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import compile_path
 from starlette.types import ASGIApp
@@ -61,13 +61,13 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    album = APIRouter(
+    app.include_router(
+        untag.router,
         prefix="/api/v1/albums/{album_id}",
         responses=problem_responses(TokenRefused, AbilityMissing, NotThere, DatabaseAway),
     )
-    album.include_router(untag.router)
-    for router in (album, assets.router, operations.router):
-        app.include_router(router)
+    app.include_router(assets.router)
+    app.include_router(operations.router)
     operations.mount_docs_parts(app)
     add_problem_handlers(app)
     app.state.methods_of = _methods_of(app)
