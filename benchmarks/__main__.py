@@ -13,11 +13,12 @@ import signal
 import sys
 import tempfile
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
+from typing import Any
 
 import uvloop
 
@@ -79,24 +80,29 @@ def _interrupt(*_: object) -> None:
 
 
 @contextmanager
-def _uninterrupted() -> Iterator[None]:
-    """Hold signals back to the end: a database that is half made cannot be cleared away."""
+def _uninterrupted(stop: Callable[[], object] = lambda: None) -> Iterator[None]:
+    """Hold signals back to the end of the block; ``stop`` is called to bring that about."""
     held: list[int] = []
+
+    def hold(number: int, _: object) -> None:
+        held.append(number)
+        stop()
+
     for number in _STOPPING:
-        signal.signal(number, lambda number, _: held.append(number))
+        signal.signal(number, hold)
     try:
         yield
     finally:
         for number in _STOPPING:
             signal.signal(number, _interrupt)
-    if held:
-        _interrupt()
+        if held:
+            _interrupt()
 
 
 def _run(folder: Path, arguments: argparse.Namespace) -> tuple[str, Results]:
     """PostgreSQL's version, and what was measured."""
     with ExitStack() as opened:
-        with _uninterrupted():
+        with _uninterrupted():  # a database that is half made cannot be cleared away
             dsn = opened.enter_context(running(folder / "data"))
         postgres = asyncio.run(fill(dsn))
         candidates = [
@@ -122,13 +128,20 @@ def _rounds(candidates: Sequence[Candidate], arguments: argparse.Namespace) -> R
         seconds = arguments.seconds if number else _WARM_UP_SECONDS
         for size in SIZES:
             for candidate in candidates[:: -1 if number % 2 else 1]:
-                measurement = uvloop.run(
-                    measure(candidate.port, request_for(size), arguments.connections, seconds)
-                )
+                load = measure(candidate.port, request_for(size), arguments.connections, seconds)
+                measurement = uvloop.run(_cancellable(load))
                 if number:
                     results[size, candidate.name].append(measurement)
     _show("")
     return results
+
+
+async def _cancellable(load: Coroutine[Any, Any, Measurement]) -> Measurement:
+    """Measure until a signal comes: uvloop loses what is raised in a callback of a protocol."""
+    loop = asyncio.get_running_loop()
+    task = loop.create_task(load)
+    with _uninterrupted(lambda: loop.call_soon_threadsafe(task.cancel)):
+        return await task
 
 
 def _show(progress: str) -> None:

@@ -3,16 +3,21 @@
 A plain ``asyncio.Protocol`` over sockets, which reads no more of an answer than its status and its
 length. It is written in Python: a server that answers tens of thousands of requests per second
 waits for it, and is faster than it says.
+
+When the time is over, what was asked is still waited for, uncounted: a server goes on with requests
+whose client has left, and would do so at the cost of whoever is measured next.
 """
 
 import asyncio
 import re
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import cast
 
 _CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _END_OF_HEAD = b"\r\n\r\n"
+_LAST_ANSWERS_SECONDS = 60.0
 
 
 class UnexpectedAnswer(Exception):
@@ -37,7 +42,10 @@ class Measurement:
 
 
 class _Client(asyncio.Protocol):
-    """One connection. ``failed`` is given its exception, if it comes to that."""
+    """One connection. ``failed`` is given its exception, if it comes to that.
+
+    ``ended`` is set when it has had the answer to its last request, or has failed.
+    """
 
     def __init__(
         self, request: bytes, latencies: list[float], failed: "asyncio.Future[None]"
@@ -48,6 +56,8 @@ class _Client(asyncio.Protocol):
         self._head = b""
         self._missing = 0  # bytes of the body still to come
         self._asked = 0.0
+        self._leaving = False
+        self.ended = asyncio.Event()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -60,16 +70,26 @@ class _Client(asyncio.Protocol):
         elif not self._begins(self._head + data):
             return
         if self._missing == 0:
-            self._latencies.append(time.perf_counter() - self._asked)
-            self._ask()
+            self._answered()
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection was closed: {exc}")
+
+    def finish(self) -> None:
+        """Ask no more, and count no more."""
+        self._leaving = True
 
     def leave(self) -> None:
         """Close the connection, whatever is still to come."""
         if self._transport is not None:
             self._transport.abort()
+
+    def _answered(self) -> None:
+        if self._leaving:
+            self.ended.set()
+            return
+        self._latencies.append(time.perf_counter() - self._asked)
+        self._ask()
 
     def _ask(self) -> None:
         assert self._transport is not None
@@ -92,6 +112,7 @@ class _Client(asyncio.Protocol):
     def _fail(self, reason: str) -> None:
         if not self._failed.done():
             self._failed.set_exception(UnexpectedAnswer(reason))
+        self.ended.set()
 
 
 async def measure(port: int, request: bytes, connections: int, seconds: float) -> Measurement:
@@ -112,6 +133,7 @@ async def measure(port: int, request: bytes, connections: int, seconds: float) -
         await asyncio.wait([failed], timeout=seconds)
         measurement.seconds = time.perf_counter() - started
         measurement.busy_seconds = time.process_time() - started_busy
+        await _finish(clients)
         if failed.done():
             failed.result()
         if not measurement.latencies:
@@ -121,3 +143,15 @@ async def measure(port: int, request: bytes, connections: int, seconds: float) -
         for client in clients:
             client.leave()
     return measurement
+
+
+async def _finish(clients: Sequence[_Client]) -> None:
+    """Wait for the answers under way; raises UnexpectedAnswer if they take too long."""
+    for client in clients:
+        client.finish()
+    try:
+        async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
+            for client in clients:
+                await client.ended.wait()
+    except TimeoutError as error:
+        raise UnexpectedAnswer("the last answers do not come") from error

@@ -146,7 +146,7 @@ async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
         yield session
 
 
-def get_claims(request: Request, authorization: Annotated[str, Header()]) -> dict[str, Any]:
+async def get_claims(request: Request, authorization: Annotated[str, Header()]) -> dict[str, Any]:
     """The claims of the request's token."""
     token = authorization.removeprefix('Token token="').removesuffix('"')
     try:
