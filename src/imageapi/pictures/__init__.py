@@ -1,0 +1,1 @@
+"""What a photograph is, read from its bytes."""

@@ -1,0 +1,190 @@
+"""What the camera wrote beside the picture, as JSON values and as a position (EXIF 3.0 §4.6).
+
+The bytes come from strangers: a tag that cannot be read is left out, and nothing is raised.
+"""
+
+import json
+import math
+from collections.abc import Iterator, Mapping
+from contextlib import suppress
+from numbers import Real
+
+from PIL.ExifTags import GPS, GPSTAGS, IFD, TAGS
+from PIL.Image import Exif
+
+LONGEST_TEXT = 4096
+LONGEST_LIST = 256
+LARGEST_JSON_BYTES = 64 * 1024
+
+# Where other things lie in the file, and blocks of other standards.
+_LEFT_OUT = {
+    "AsShotICCProfile",
+    "CurrentICCProfile",
+    "ExifInteroperabilityOffset",
+    "ExifOffset",
+    "GPSInfo",
+    "IPTCNAA",
+    "ImageResources",
+    "InterColorProfile",
+    "JpegIFByteCount",
+    "JpegIFOffset",
+    "MakerNote",
+    "PrintImageMatching",
+    "SubIFDs",
+    "XMLPacket",
+}
+_VERSIONS = {"ExifVersion", "FlashPixVersion"}
+_CODED_TEXTS = {"UserComment", "GPSProcessingMethod", "GPSAreaInformation"}
+_WINDOWS_TEXTS = {"XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject"}
+_BYTE_NUMBERS = {"GPSVersionID", "GPSAltitudeRef"}  # of type BYTE, which Pillow gives as bytes too
+
+_SURROGATES = range(0xD800, 0xE000)
+_CONTROLS = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\t"), ord("\n")}
+_UNWANTED = dict.fromkeys({*_SURROGATES, *_CONTROLS})
+_INTEGERS = range(-(2**63), 2**64)
+_EXACT_IN_FLOAT = 2**53
+_ENDS_OF_PARTS = (math.inf, 60, 60)  # what degrees, minutes and seconds stay below
+
+
+def exif_values(exif: Exif) -> dict[str, object]:
+    """Return name and JSON value of each readable tag of IFD0, the Exif and the GPS IFD.
+
+    In the order of the IFDs and of the tags' numbers; of two tags with one name the first stays.
+    Binary values, blocks of other standards and tags without a known name are left out, as is
+    all that follows once the whole would be larger than LARGEST_JSON_BYTES.
+    """
+    values: dict[str, object] = {}
+    size_bytes = len("{}")
+    for name, value in _named_values(exif):
+        if name in values:
+            continue
+        # Escaped to ASCII, which is never shorter than UTF-8: the limit holds for either.
+        size_bytes += len(json.dumps({name: value}, allow_nan=False, separators=(",", ":"))) - 1
+        if size_bytes > LARGEST_JSON_BYTES:
+            break
+        values[name] = value
+    return values
+
+
+def exif_position(exif: Exif) -> list[float] | None:
+    """Return [latitude, longitude] in degrees, north and east positive (EXIF 3.0 §4.6.6).
+
+    None where either is missing, says no hemisphere or is no place on Earth, and where both are
+    exactly 0, which cameras without a fix write.
+    """
+    with suppress(Exception):
+        gps = exif.get_ifd(IFD.GPSInfo)
+        latitude = _degrees(gps[GPS.GPSLatitude], gps[GPS.GPSLatitudeRef], ("N", "S"), 90)
+        longitude = _degrees(gps[GPS.GPSLongitude], gps[GPS.GPSLongitudeRef], ("E", "W"), 180)
+        if latitude or longitude:
+            return [latitude, longitude]
+    return None
+
+
+def _named_values(exif: Exif) -> Iterator[tuple[str, object]]:
+    utf_16 = ("utf-16-le", "utf-16-be") if exif.endian == "<" else ("utf-16-be", "utf-16-le")
+    for names, ifd in (
+        (TAGS, exif),
+        (TAGS, _ifd(exif, IFD.Exif)),
+        (GPSTAGS, _ifd(exif, IFD.GPSInfo)),
+    ):
+        for tag in sorted(names.keys() & ifd.keys()):
+            name = names[tag]
+            if name in _LEFT_OUT:
+                continue
+            with suppress(Exception):
+                yield name, _json_value(name, ifd[tag], utf_16)
+
+
+def _ifd(exif: Exif, tag: int) -> Mapping[int, object]:
+    with suppress(Exception):
+        return exif.get_ifd(tag)
+    return {}
+
+
+def _json_value(name: str, value: object, utf_16: tuple[str, str]) -> object:
+    """Raise TypeError or ValueError for a value that is no text, number or short list of them."""
+    if isinstance(value, bytes) and name in _BYTE_NUMBERS:
+        value = value[0] if len(value) == 1 else tuple(value)
+    if isinstance(value, bytes | tuple | list) and name in _WINDOWS_TEXTS:
+        return _cleaned(bytes(value).decode("utf-16-le", "ignore"))
+    if isinstance(value, bytes):
+        return _text_of_bytes(name, value, utf_16)
+    if isinstance(value, tuple | list):
+        if len(value) > LONGEST_LIST:
+            raise ValueError(f"more than {LONGEST_LIST} values")
+        return [_text_or_number(each) for each in value]
+    return _text_or_number(value)
+
+
+def _text_of_bytes(name: str, value: bytes, utf_16: tuple[str, str]) -> str:
+    if name in _VERSIONS:
+        return _cleaned(value.decode("ascii"))
+    if name in _CODED_TEXTS:
+        return _coded_text(value, utf_16)
+    raise TypeError("binary")
+
+
+def _coded_text(value: bytes, utf_16: tuple[str, str]) -> str:
+    """Return the text behind its eight bytes of character code (EXIF 3.0 §4.6.5, UserComment).
+
+    UNICODE is UTF-16 in the order of its mark or of the file; writers that took the other order
+    are followed where the file's makes no text. Raise ValueError for other codes.
+    """
+    code, text = value[:8].rstrip(b"\0 ").upper(), value[8:]
+    if code == b"ASCII":
+        return _repaired(text.decode("latin-1"))
+    if code == b"UNICODE":
+        marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))
+        for codec in ("utf-16",) if marked else utf_16:
+            with suppress(UnicodeDecodeError):
+                return _cleaned(text[: len(text) // 2 * 2].decode(codec))
+    raise ValueError("no known character code")
+
+
+def _text_or_number(value: object) -> str | float | None:
+    if isinstance(value, str):
+        return _repaired(value)
+    if isinstance(value, int | Real):
+        return _number(value)
+    raise TypeError("neither text nor number")
+
+
+def _repaired(text: str) -> str:
+    """The text, taken as UTF-8 where its bytes are: Pillow reads every text as Latin-1."""
+    with suppress(UnicodeError):
+        text = text.encode("latin-1").decode()
+    return _cleaned(text)
+
+
+def _cleaned(text: str) -> str:
+    return text.translate(_UNWANTED)[:LONGEST_TEXT].rstrip(" ")
+
+
+def _number(value: int | Real) -> float | None:
+    """An int where it is whole, None where it is not finite; raise OverflowError beyond 64 bits."""
+    if isinstance(value, int):
+        if value not in _INTEGERS:
+            raise OverflowError(f"not in {_INTEGERS}")
+        return int(value)
+    number = float(value)
+    if not math.isfinite(number):
+        return None
+    return int(number) if number.is_integer() and abs(number) <= _EXACT_IN_FLOAT else number
+
+
+def _degrees(value: object, ref: object, hemispheres: tuple[str, str], limit: int) -> float:
+    """Degrees, minutes and seconds as one number; raise ValueError where they are no angle."""
+    hemisphere = ref[:1].upper() if isinstance(ref, str) else None
+    if hemisphere not in hemispheres:
+        raise ValueError(f"not in {hemispheres}")
+    parts = value if isinstance(value, tuple | list) else (value,)
+    if not 1 <= len(parts) <= len(_ENDS_OF_PARTS):
+        raise ValueError("neither degrees, nor with minutes, nor with seconds")
+    numbers = [float(part) for part in parts if isinstance(part, int | Real)]
+    in_range = [0 <= number < end for number, end in zip(numbers, _ENDS_OF_PARTS, strict=False)]
+    degrees = sum((number / 60**place for place, number in enumerate(numbers)), 0.0)
+    if len(numbers) < len(parts) or not all(in_range) or degrees > limit:
+        raise ValueError("out of range")
+    # Not -degrees: 0 degrees south is 0.0, not -0.0.
+    return 0.0 - degrees if hemisphere == hemispheres[1] else degrees

@@ -1,0 +1,470 @@
+"""What the camera wrote: as JSON values, as a position, and whatever a stranger wrote instead."""
+
+import io
+import json
+import math
+import struct
+import unicodedata
+from collections.abc import Callable
+from contextlib import suppress
+from fractions import Fraction
+from typing import Any
+
+import pytest
+from hypothesis import example, given
+from hypothesis import strategies as st
+from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
+from PIL.TiffImagePlugin import IFDRational
+
+from imageapi.pictures.exif import (
+    LARGEST_JSON_BYTES,
+    LONGEST_LIST,
+    LONGEST_TEXT,
+    exif_position,
+    exif_values,
+)
+
+# Pillow warns of damage while it reads; here damage is the subject.
+pytestmark = pytest.mark.filterwarnings("ignore::UserWarning:PIL")
+
+NOWHERE = IFDRational(0, 0)
+LISBON = {
+    GPS.GPSLatitudeRef: "N",
+    GPS.GPSLatitude: (IFDRational(38), IFDRational(42), IFDRational(4950, 100)),
+    GPS.GPSLongitudeRef: "W",
+    GPS.GPSLongitude: (IFDRational(9), IFDRational(8), IFDRational(2160, 100)),
+}
+
+
+def exif_of(
+    ifd0: dict[int, Any] | None = None,
+    camera: dict[int, Any] | None = None,
+    gps: dict[int, Any] | None = None,
+) -> Image.Exif:
+    exif = Image.Exif()
+    exif.update(ifd0 or {})
+    exif.get_ifd(IFD.Exif).update(camera or {})
+    exif.get_ifd(IFD.GPSInfo).update(gps or {})
+    return exif
+
+
+def through_jpeg(exif: Image.Exif) -> Image.Exif:
+    """What is read from a photograph that this was written into."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
+    with Image.open(file) as image:
+        return image.getexif()
+
+
+def tiff(*tags: tuple[int, int, bytes], order: str = "<") -> Image.Exif:
+    """An Exif block of one IFD with these tags, types and bytes, as Pillow would not write it."""
+    sizes = {3: 2, 4: 4, 5: 8, 10: 8, 11: 4, 12: 8, 16: 8}
+    entries, beyond = b"", b""
+    start = 8 + 2 + 12 * len(tags) + 4
+    for tag, kind, content in tags:
+        count = len(content) // sizes.get(kind, 1)
+        place = content.ljust(4, b"\0")
+        if len(content) > 4:
+            place = struct.pack(f"{order}L", start + len(beyond))
+            beyond += content
+        entries += struct.pack(f"{order}HHL4s", tag, kind, count, place)
+    head = struct.pack(f"{order}2sHLH", b"II" if order == "<" else b"MM", 42, 8, len(tags))
+    exif = Image.Exif()
+    exif.load(b"Exif\0\0" + head + entries + bytes(4) + beyond)
+    return exif
+
+
+def photograph() -> Image.Exif:
+    return exif_of(
+        {Base.Make: "NIKON", Base.Orientation: 6, Base.XResolution: IFDRational(300)},
+        {
+            Base.ExposureTime: IFDRational(1, 4),
+            Base.DateTimeOriginal: "2016:02:15 13:02:58",
+            Base.LensSpecification: (IFDRational(24), IFDRational(70), NOWHERE, NOWHERE),
+            Base.ExifVersion: b"0232",
+            Base.FlashPixVersion: b"0100",
+            Base.UserComment: b"ASCII\0\0\0a comment   \0",
+            Base.MakerNote: b"Nikon\0\2",
+            Base.FileSource: b"\3",
+        },
+        {GPS.GPSVersionID: b"\2\3\0\0", GPS.GPSAltitudeRef: b"\1", **LISBON},
+    )
+
+
+def as_json(exif: Image.Exif) -> str:
+    return json.dumps(exif_values(exif), allow_nan=False, separators=(",", ":"))
+
+
+def strings(value: Any) -> list[str]:
+    if isinstance(value, dict):
+        return [text for each in (*value, *value.values()) for text in strings(each)]
+    if isinstance(value, list):
+        return [text for each in value for text in strings(each)]
+    return [value] if isinstance(value, str) else []
+
+
+def assert_fit_for_json(exif: Image.Exif) -> None:
+    """Whatever the exif holds: encodable, within the limits, each text clean, a place on Earth."""
+    values = exif_values(exif)
+    assert json.loads(as_json(exif)) == values
+    assert len(as_json(exif)) <= LARGEST_JSON_BYTES
+    json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
+    for text in strings(values):
+        assert len(text) <= LONGEST_TEXT
+        assert {unicodedata.category(each) for each in set(text) - set("\n\t")}.isdisjoint(
+            {"Cc", "Cs"}
+        )
+    if (position := exif_position(exif)) is not None:
+        assert abs(position[0]) <= 90
+        assert abs(position[1]) <= 180
+
+
+def test_values_of_a_photograph_come_in_the_order_of_their_ifds() -> None:
+    values = exif_values(through_jpeg(photograph()))
+    assert values == {
+        "Make": "NIKON",
+        "Orientation": 6,
+        "XResolution": 300,
+        "ExposureTime": 0.25,
+        "ExifVersion": "0232",
+        "DateTimeOriginal": "2016:02:15 13:02:58",
+        "UserComment": "a comment",
+        "FlashPixVersion": "0100",
+        "LensSpecification": [24, 70, None, None],
+        "GPSVersionID": [2, 3, 0, 0],
+        "GPSLatitudeRef": "N",
+        "GPSLatitude": [38, 42, 49.5],
+        "GPSLongitudeRef": "W",
+        "GPSLongitude": [9, 8, 21.6],
+        "GPSAltitudeRef": 1,
+    }
+    assert [*values][:4] == ["Make", "Orientation", "XResolution", "ExposureTime"]
+    assert [*values][-1] == "GPSAltitudeRef"
+
+
+def test_whole_numbers_are_ints() -> None:
+    values = exif_values(through_jpeg(photograph()))
+    assert isinstance(values["XResolution"], int)
+    assert isinstance(values["ExposureTime"], float)
+
+
+def test_photograph_without_exif_has_no_values_and_no_position() -> None:
+    exif = through_jpeg(Image.Exif())
+    assert exif_values(exif) == {}
+    assert exif_position(exif) is None
+
+
+def test_exif_that_was_never_written_reads_the_same() -> None:
+    assert exif_values(photograph()) == exif_values(through_jpeg(photograph()))
+
+
+@pytest.mark.parametrize(
+    "tag", [Base.XMLPacket, Base.IPTCNAA, Base.ImageResources, Base.InterColorProfile, 50341, 330]
+)
+def test_blocks_of_other_standards_and_pointers_are_left_out(tag: int) -> None:
+    for value in (b"text", "text", 7, (7, 8)):
+        assert exif_values(exif_of({tag: value})) == {}
+
+
+def test_tags_without_a_known_name_are_left_out() -> None:
+    exif = exif_of({0xFEDC: 1}, {0xFEDC: "a"}, {200: "b"})
+    assert exif_values(exif) == {}
+
+
+def test_thumbnail_and_interoperability_ifds_are_left_out() -> None:
+    exif = exif_of({Base.Make: "a"}, {IFD.Interop: {1: "R98"}})
+    assert exif_values(through_jpeg(exif)) == {"Make": "a"}
+
+
+def test_of_two_tags_with_one_name_the_first_stays() -> None:
+    assert exif_values(exif_of({Base.Software: "a"}, {Base.Software: "b"})) == {"Software": "a"}
+
+
+@pytest.mark.parametrize(
+    ("written", "read"),
+    [
+        (b"Jos\xc3\xa9\0", "José"),
+        (b"Jos\xe9\0", "José"),
+        (b"\xe6\x9d\xb1\xe4\xba\xac\0", "東京"),
+        (b"a\0b\x01\x1b\x7fc\td\r\ne \0 \0", "abc\td\ne"),
+        (b"caf\xe9 \x85 \x9f", "café"),
+        (b"    \0", ""),
+    ],
+)
+def test_texts_are_repaired_and_trimmed(written: bytes, read: str) -> None:
+    assert exif_values(tiff((Base.Artist, 2, written))) == {"Artist": read}
+
+
+def test_lone_surrogates_are_dropped() -> None:
+    assert exif_values(exif_of({Base.Artist: "a\ud800b"})) == {"Artist": "ab"}
+
+
+@pytest.mark.parametrize(
+    ("order", "comment", "read"),
+    [
+        ("<", b"UNICODE\0" + "é東🌸\0".encode("utf-16-le"), "é東🌸"),
+        (">", b"UNICODE\0" + "é東🌸\0".encode("utf-16-be"), "é東🌸"),
+        (">", b"UNICODE\0" + "marked".encode("utf-16"), "marked"),
+        (">", b"UNICODE\0" + "Ø🌸".encode("utf-16-le"), "Ø🌸"),
+        ("<", b"UNICODE\0" + "odd".encode("utf-16-le") + b"\0", "odd"),
+        ("<", b"ASCII\0\0\0" + "é".encode(), "é"),
+        ("<", b"ASCII\0\0\0", ""),
+    ],
+)
+def test_comment_is_read_by_its_character_code(order: str, comment: bytes, read: str) -> None:
+    assert exif_values(tiff((Base.UserComment, 7, comment), order=order)) == {"UserComment": read}
+
+
+@pytest.mark.parametrize(
+    "comment",
+    [bytes(8) + b"text", b"JIS\0\0\0\0\0text", b"text", b"UNICODE\0\xd8\xd8\xd8\xd8"],
+)
+def test_comment_without_a_readable_code_is_left_out(comment: bytes) -> None:
+    assert exif_values(tiff((Base.UserComment, 7, comment))) == {}
+
+
+@pytest.mark.parametrize("tag", [GPS.GPSProcessingMethod, GPS.GPSAreaInformation])
+def test_gps_texts_are_read_by_their_character_code(tag: GPS) -> None:
+    exif = through_jpeg(exif_of(gps={tag: b"ASCII\0\0\0NETWORK\0"}))
+    assert exif_values(exif) == {tag.name: "NETWORK"}
+
+
+@pytest.mark.parametrize(
+    "tag", [Base.XPTitle, Base.XPComment, Base.XPAuthor, Base.XPKeywords, Base.XPSubject]
+)
+@pytest.mark.parametrize("shape", [bytes, tuple])
+def test_windows_texts_are_utf_16(tag: Base, shape: Callable[[bytes], Any]) -> None:
+    written = shape("Été 🌸\0".encode("utf-16-le"))
+    assert exif_values(exif_of({tag: written})) == {tag.name: "Été 🌸"}
+
+
+@pytest.mark.parametrize("value", [(256, 0), (-1, 0), (IFDRational(1),), 10**12 + 0.5, (None,)])
+def test_windows_text_that_is_no_bytes_is_no_text(value: Any) -> None:
+    assert not isinstance(exif_values(exif_of({Base.XPTitle: value})).get("XPTitle"), str)
+
+
+def test_windows_text_in_a_file_is_read() -> None:
+    exif = tiff((Base.XPTitle, 1, "Été\0".encode("utf-16-le")))
+    assert exif_values(exif) == {"XPTitle": "Été"}
+
+
+@pytest.mark.parametrize(
+    ("value", "read"),
+    [
+        (IFDRational(5, 0), None),
+        (IFDRational(-1, 3), -1 / 3),
+        (Fraction(4, 2), 2),
+        (math.nan, None),
+        (math.inf, None),
+        (-math.inf, None),
+        (-0.0, 0),
+        (1e300, 1e300),
+        (True, 1),
+        (2**64 - 1, 2**64 - 1),
+        ((1, math.nan, "a"), [1, None, "a"]),
+    ],
+)
+def test_numbers_are_json(value: Any, read: object) -> None:
+    values = exif_values(exif_of({Base.BatteryLevel: value}))
+    assert values == {"BatteryLevel": read}
+    assert type(values["BatteryLevel"]) is type(read)
+
+
+@pytest.mark.parametrize(
+    "value",
+    [
+        None,
+        b"binary",
+        {1: 2},
+        {1, 2},
+        1j,
+        object(),
+        10**5000,
+        2**64,
+        IFDRational(10**400),
+        (1, (2, 3)),
+        (b"a", b"b"),
+        (1,) * (LONGEST_LIST + 1),
+    ],
+    ids=lambda value: type(value).__name__,
+)
+def test_values_without_a_place_in_json_are_left_out(value: Any) -> None:
+    exif = exif_of({Base.BatteryLevel: value, Base.Artist: "stays"})
+    assert exif_values(exif) == {"Artist": "stays"}
+
+
+@pytest.mark.parametrize(
+    "error", [ValueError, TypeError, SyntaxError, OverflowError, RecursionError, struct.error]
+)
+def test_ifd_that_cannot_be_read_costs_only_itself(
+    error: type[Exception], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def fail(*arguments: object) -> None:
+        raise error("damaged")
+
+    exif = exif_of({Base.Make: "a"}, {Base.ISOSpeed: 1}, LISBON)
+    monkeypatch.setattr(exif, "get_ifd", fail)
+    assert exif_values(exif) == {"Make": "a"}
+    assert exif_position(exif) is None
+
+
+def test_tag_that_cannot_be_read_costs_only_itself() -> None:
+    class Broken(Image.Exif):
+        def __getitem__(self, tag: int) -> Any:
+            if tag == Base.Model:
+                raise struct.error("damaged")
+            return super().__getitem__(tag)
+
+    exif = Broken()
+    exif.update({Base.Make: "a", Base.Model: "b", Base.Software: "c"})
+    assert exif_values(exif) == {"Make": "a", "Software": "c"}
+
+
+def test_long_text_is_cut() -> None:
+    exif = exif_of({Base.Artist: "é" * (LONGEST_TEXT + 1)})
+    assert exif_values(exif) == {"Artist": "é" * LONGEST_TEXT}
+
+
+def test_list_of_the_most_values_is_kept() -> None:
+    exif = exif_of({Base.BitsPerSample: (1,) * LONGEST_LIST})
+    assert exif_values(exif) == {"BitsPerSample": [1] * LONGEST_LIST}
+
+
+def test_what_is_beyond_the_largest_json_is_left_out() -> None:
+    tags = [tag for tag in Base if tag.name.startswith(("Image", "Lens", "DNG", "Profile"))]
+    exif = exif_of({Base.Artist: "kept", **dict.fromkeys(tags, "東" * LONGEST_TEXT)}, {}, {1: "N"})
+    assert 6 * LONGEST_TEXT < len(as_json(exif)) <= LARGEST_JSON_BYTES
+    assert "GPSLatitudeRef" not in exif_values(exif)
+
+
+def test_position_is_in_degrees() -> None:
+    position = exif_position(through_jpeg(photograph()))
+    assert position == pytest.approx([38.713750, -9.139333], abs=1e-6)
+
+
+@pytest.mark.parametrize(("north_south", "latitude"), [("N", 1.5), ("S", -1.5), ("south", -1.5)])
+@pytest.mark.parametrize(("east_west", "longitude"), [("E", 2.5), ("W", -2.5), ("w\0", -2.5)])
+def test_position_has_its_hemispheres(
+    north_south: str, latitude: float, east_west: str, longitude: float
+) -> None:
+    exif = exif_of(gps={1: north_south, 2: (1, 30), 3: east_west, 4: (2, 30)})
+    assert exif_position(through_jpeg(exif)) == [latitude, longitude]
+
+
+@pytest.mark.parametrize("angle", [(10,), (9.0, 60 - 1e-9), 10, IFDRational(20, 2), [10, 0, 0]])
+def test_angle_is_one_to_three_numbers(angle: Any) -> None:
+    assert exif_position(exif_of(gps=LISBON | {2: angle, 4: angle})) == pytest.approx([10, -10])
+
+
+@pytest.mark.parametrize("angle", [(90, 0, 0), 90])
+def test_poles_are_places(angle: Any) -> None:
+    assert exif_position(exif_of(gps=LISBON | {1: "S", 2: angle, 4: 180})) == [-90, -180]
+
+
+@pytest.mark.parametrize("missing", [1, 2, 3, 4])
+def test_half_a_position_is_none(missing: int) -> None:
+    exif = exif_of(gps={tag: value for tag, value in LISBON.items() if tag != missing})
+    assert exif_position(exif) is None
+
+
+@pytest.mark.parametrize(
+    "nonsense",
+    [
+        {1: ""},
+        {1: "E"},
+        {3: "N"},
+        {3: "\0"},
+        {1: 78},
+        {1: None},
+        {2: NOWHERE},
+        {2: (38, NOWHERE, 0)},
+        {2: (38, 0, math.nan)},
+        {2: math.inf},
+        {2: (-1, 0, 0)},
+        {2: (1, -1, 0)},
+        {2: (1, 60, 0)},
+        {2: (1, 0, 60)},
+        {2: (90, 0, 0.1)},
+        {2: 91},
+        {4: (180, 1)},
+        {2: ()},
+        {2: (1, 2, 3, 4)},
+        {2: "38"},
+        {2: ("38", "42", "0")},
+        {2: b"\x26"},
+        {2: None},
+        {2: 10**400},
+    ],
+)
+def test_nonsense_is_no_position(nonsense: dict[int, Any]) -> None:
+    assert exif_position(exif_of(gps=LISBON | nonsense)) is None
+
+
+def test_zero_and_zero_is_a_camera_without_a_fix() -> None:
+    nowhere = (IFDRational(0), IFDRational(0), IFDRational(0))
+    assert exif_position(exif_of(gps=LISBON | {2: nowhere, 4: nowhere})) is None
+
+
+@pytest.mark.parametrize("gps", [{1: "S", 2: 0}, {4: 0}])
+def test_equator_and_meridian_are_places_without_a_sign(gps: dict[int, Any]) -> None:
+    position = exif_position(exif_of(gps=LISBON | gps))
+    assert position is not None
+    assert "-0.0" not in map(str, position)
+
+
+def loaded(block: bytes) -> Image.Exif:
+    """What Pillow makes of the bytes; where it refuses them at once there is nothing to read."""
+    exif = Image.Exif()
+    with suppress(Exception):
+        exif.load(b"Exif\0\0" + block)
+    return exif
+
+
+@given(st.sampled_from([b"", b"II*\0\x08\0\0\0", b"MM\0*\0\0\0\x08", b"MM\0+"]), st.binary())
+@example(b"II*\0", b"\0\0\0\0")
+def test_any_bytes_are_read_without_an_error(head: bytes, rest: bytes) -> None:
+    assert_fit_for_json(loaded(head + rest))
+
+
+@given(
+    st.lists(
+        st.tuples(
+            st.sampled_from([*Base, *IFD]).filter(lambda tag: tag > 0),
+            st.integers(0, 17),
+            st.binary(max_size=64),
+        ),
+        max_size=12,
+    ),
+    st.sampled_from("<>"),
+)
+def test_any_tags_of_any_type_are_read_without_an_error(
+    tags: list[tuple[int, int, bytes]], order: str
+) -> None:
+    assert_fit_for_json(tiff(*tags, order=order))
+
+
+@given(st.lists(st.tuples(st.integers(0, 1000), st.integers(0, 255)), min_size=1, max_size=8))
+def test_damaged_photograph_is_read_without_an_error(damage: list[tuple[int, int]]) -> None:
+    block = bytearray(photograph().tobytes()[6:])
+    for place, byte in damage:
+        block[place % len(block)] = byte
+    assert_fit_for_json(loaded(bytes(block)))
+
+
+@given(st.integers(0, 1000))
+def test_photograph_that_ends_early_is_read_without_an_error(length: int) -> None:
+    assert_fit_for_json(loaded(photograph().tobytes()[6:][:length]))
+
+
+@given(st.text(st.characters(codec=None)), st.binary())
+def test_any_text_and_comment_come_out_clean(text: str, comment: bytes) -> None:
+    camera = {Base.UserComment: b"UNICODE\0" + comment, Base.XPTitle: comment}
+    assert_fit_for_json(exif_of({Base.Artist: text}, camera, {1: text}))
+
+
+@given(st.floats(-90, 90), st.floats(-180, 180))
+def test_any_place_is_found_again(latitude: float, longitude: float) -> None:
+    gps = {1: "S" if latitude < 0 else "N", 2: abs(latitude), 4: abs(longitude)}
+    position = exif_position(exif_of(gps={**gps, 3: "W" if longitude < 0 else "E"}))
+    assert position == ([latitude, longitude] if latitude or longitude else None)
