@@ -16,6 +16,7 @@ from imageapi.database.migration import migrate
 from imageapi.database.transfers import NewImage, add_images
 from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
+from imageapi.transfer.importing import new_image
 
 SIZES = (1, 25, 500)
 
@@ -64,9 +65,7 @@ def _records(size: int) -> list[dict[str, Any]]:
 
 async def _texts(records: list[dict[str, Any]]) -> AsyncIterator[NewImage]:
     for image in map(read_record, records):
-        text = image.record(TIME_ZONE)
-        public_id = uuid.UUID(image.public_id)
-        yield NewImage(image.album_id, public_id, image.created_at, image.tags, text)
+        yield new_image(image, TIME_ZONE)
 
 
 async def _fill_naive(dsn: str, records: list[dict[str, Any]]) -> None:

@@ -27,6 +27,7 @@ from imageapi.database.transfers import NewImage, add_images
 from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
+from imageapi.transfer.importing import new_image
 
 # The same examples each time, on however slow a machine; --hypothesis-profile=explore goes further.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
@@ -96,17 +97,14 @@ def add(database: Database, settings: Settings) -> Callable[[Records], Any]:
     """Adds records, as an import does, and returns their texts."""
 
     async def add(records: Records) -> list[str]:
-        images = [read_record(each) for each in records]
-        texts = [image.record(settings.time_zone) for image in images]
+        images = [new_image(read_record(each), settings.time_zone) for each in records]
 
         async def incoming() -> AsyncIterator[NewImage]:
-            for image, text in zip(images, texts, strict=True):
-                yield NewImage(
-                    image.album_id, uuid.UUID(image.public_id), image.created_at, image.tags, text
-                )
+            for image in images:
+                yield image
 
         await add_images(database, incoming(), rendering_of(settings.time_zone))
-        return texts
+        return [image.record for image in images]
 
     return add
 

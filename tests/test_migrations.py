@@ -4,7 +4,6 @@ import asyncio
 import re
 from collections.abc import AsyncIterator
 from typing import Any
-from uuid import UUID
 from zoneinfo import ZoneInfo
 
 import asyncpg
@@ -23,6 +22,7 @@ from imageapi.database.transfers import NewImage, add_images, export_records
 from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
+from imageapi.transfer.importing import new_image
 from imageapi.transfer.migrating import bring_up_to_date
 
 COLUMNS = """
@@ -98,7 +98,9 @@ async def test_up_and_down_on_data(empty: Database) -> None:
     async with empty.transaction() as connection:
         await connection.execute(text("INSERT INTO albums VALUES ('a', 1, '1 UTC')"))
         await connection.execute(
-            text("INSERT INTO images VALUES ('a', gen_random_uuid(), now(), 1, '{}', :record)"),
+            text(
+                "INSERT INTO images VALUES ('a', gen_random_uuid(), now(), 1, '{}', :record, 'png')"
+            ),
             {"record": given},
         )
         kept = await connection.scalar(text("SELECT record::text FROM images"))
@@ -119,8 +121,7 @@ async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: 
 
     async def incoming() -> AsyncIterator[NewImage]:
         for image in made:
-            text = image.record(paris)
-            yield NewImage("a", UUID(image.public_id), image.created_at, image.tags, text)
+            yield new_image(image, paris)
 
     await add_images(empty, incoming(), rendering_of(paris))
     assert not await bring_up_to_date(empty, paris)
@@ -130,6 +131,24 @@ async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: 
     assert [text async for text in export_records(empty, "a")] == expected
     async with empty.transaction() as connection:
         assert await connection.scalar(select(albums.c.version)) == 3  # two batches more
+
+
+async def test_what_images_are_searched_by_comes_from_their_records(empty: Database) -> None:
+    await migrate(empty, "0001")
+    async with empty.transaction() as connection:
+        await connection.execute(text("INSERT INTO albums VALUES ('a', 1, '1 UTC')"))
+        for gps in ("[48.5,-2]", "null"):
+            record = f'{{"infos":{{"format":"heic"}},"gps":{gps}}}'
+            await connection.execute(
+                text("INSERT INTO images VALUES ('a', gen_random_uuid(), now(), 1, '{}', :record)"),
+                {"record": record},
+            )
+    assert await migrate(empty)
+    async with empty.transaction() as connection:
+        found = await connection.execute(
+            text("SELECT format, latitude, longitude FROM images ORDER BY latitude")
+        )
+        assert found.all() == [("heic", 48.5, -2.0), ("heic", None, None)]
 
 
 async def test_several_may_migrate_at_once(empty_dsn: str) -> None:

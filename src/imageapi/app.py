@@ -12,7 +12,7 @@ from starlette.types import ASGIApp
 from starlette_compress import CompressMiddleware
 
 from imageapi import __version__
-from imageapi.api import assets, operations, untag
+from imageapi.api import assets, images, operations, tags, untag
 from imageapi.api.errors import NotThere
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
@@ -61,11 +61,12 @@ def create_app(settings: Settings) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
     )
-    app.include_router(
-        untag.router,
-        prefix="/api/v1/albums/{album_id}",
-        responses=problem_responses(TokenRefused, AbilityMissing, NotThere, DatabaseAway),
-    )
+    for router in (untag.router, images.router, tags.router):
+        app.include_router(
+            router,
+            prefix="/api/v1/albums/{album_id}",
+            responses=problem_responses(TokenRefused, AbilityMissing, NotThere, DatabaseAway),
+        )
     app.include_router(assets.router)
     app.include_router(operations.router)
     operations.mount_docs_parts(app)

@@ -1,6 +1,7 @@
 """What a route may ask for, each a type with a name."""
 
 from typing import Annotated
+from uuid import UUID
 
 from fastapi import Depends, Path, Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
@@ -11,8 +12,8 @@ from imageapi.auth.authorization import find_token
 from imageapi.auth.errors import TokenMissing
 from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
 from imageapi.database.engine import Database
-from imageapi.database.repository import UntaggedImages
-from imageapi.records.values import ALBUM_ID
+from imageapi.database.repository import Images
+from imageapi.records.values import ALBUM_ID, PUBLIC_ID
 
 
 class TokenVerifier(SecurityBase):
@@ -77,10 +78,21 @@ async def _database(request: Request) -> Database:
     return database
 
 
-async def _untagged_images(request: Request) -> UntaggedImages:
-    return UntaggedImages(request.app.state.database)
+async def _images(request: Request) -> Images:
+    return Images(request.app.state.database)
+
+
+async def _public_id(
+    public_id: Annotated[
+        str, Path(description="The image's id", json_schema_extra={"format": "uuid"})
+    ],
+) -> UUID:
+    if PUBLIC_ID.fullmatch(public_id) is None:
+        raise NotThere("There is no such image.")
+    return UUID(public_id)
 
 
 MayListImages = Annotated[str, Depends(May("image_list"))]
 TheDatabase = Annotated[Database, Depends(_database)]
-TheQueue = Annotated[UntaggedImages, Depends(_untagged_images)]
+ThePublicId = Annotated[UUID, Depends(_public_id)]
+TheImages = Annotated[Images, Depends(_images)]

@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from imageapi.api.errors import NotThere, UnfitParameter
 from imageapi.auth.errors import AbilityMissing, TokenRefused
-from imageapi.database.errors import DatabaseAway, SchemaOutdated
+from imageapi.database.errors import DatabaseAway, ImageNotFound, SchemaOutdated
 
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Token realm="Image API"'
@@ -53,6 +53,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     ),
     AbilityMissing: Kind("ability-missing", HTTPStatus.FORBIDDEN, "The token does not allow this"),
     NotThere: NOT_FOUND,
+    ImageNotFound: NOT_FOUND,
     DatabaseAway: Kind(
         "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
     ),

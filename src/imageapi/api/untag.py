@@ -3,8 +3,9 @@
 from fastapi import APIRouter, Request, Response
 
 from imageapi.api.answers import json_array
-from imageapi.api.dependencies import MayListImages, TheQueue
+from imageapi.api.dependencies import MayListImages, TheImages
 from imageapi.api.pages import After, Limit, decode_place, page_headers
+from imageapi.database.repository import UNTAGGED_ONLY
 from imageapi.records.image import Image
 
 router = APIRouter(tags=["queue"])
@@ -13,7 +14,7 @@ router = APIRouter(tags=["queue"])
 @router.get("/images/untag", operation_id="listUntaggedImages", response_model=list[Image])
 async def list_untagged_images(
     album_id: MayListImages,
-    queue: TheQueue,
+    images: TheImages,
     request: Request,
     limit: Limit = None,
     after: After = None,
@@ -24,6 +25,6 @@ async def list_untagged_images(
     `X-Total-Count` says how many there are in all, and `Link` leads to the next page.
     """
     if limit is None and after is None:
-        return json_array(await queue.all(album_id))
-    page = await queue.page(album_id, limit, decode_place(after))
+        return json_array(await images.all(album_id, UNTAGGED_ONLY))
+    page = await images.page(album_id, UNTAGGED_ONLY, limit, decode_place(after))
     return json_array(page.records, page_headers(request, page, limit))

@@ -5,7 +5,8 @@
     DatabaseError
     ├── DatabaseAway        nobody answers, or not now: asking again may help
     ├── SchemaOutdated      the tables are not those of this version
-    └── RecordTwice         two records of one import are of the same image
+    ├── RecordTwice         two records of one import are of the same image
+    └── ImageNotFound       the album has no such image
 """
 
 
@@ -34,3 +35,10 @@ class RecordTwice(DatabaseError):
         super().__init__(f"record {second} is of the same image as record {first}")
         self.first = first
         self.second = second
+
+
+class ImageNotFound(DatabaseError):
+    """The album has no image of this id."""
+
+    def __init__(self) -> None:
+        super().__init__("There is no such image.")

@@ -1,13 +1,16 @@
 """The images of an album, as the texts that clients are sent."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import NamedTuple
+from functools import cache
+from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import Select, bindparam, func, select, tuple_
+from sqlalchemy import ColumnElement, Select, TextClause, and_, bindparam, func, or_, select, tuple_
 
 from imageapi.database.engine import Database, Statement
+from imageapi.database.errors import ImageNotFound
 from imageapi.database.tables import UNTAGGED, images
 
 
@@ -27,57 +30,161 @@ class Page:
     last: Place | None
 
 
-_IN_ORDER = (images.c.created_at, images.c.public_id)
-_QUEUE = (
-    select(images.c.record, *_IN_ORDER)
-    .where(images.c.album_id == bindparam("album_id"), UNTAGGED)
-    .order_by(*_IN_ORDER)
+class Box(NamedTuple):
+    """Degrees; where ``west`` is greater than ``east`` it crosses the 180th meridian."""
+
+    west: float
+    south: float
+    east: float
+    north: float
+
+
+@dataclass(frozen=True, slots=True)
+class Filter:
+    """Which images are asked for: those that all of what is given holds for."""
+
+    tags: Sequence[str] = ()
+    untagged: bool | None = None
+    created_after: datetime | None = None
+    created_before: datetime | None = None
+    box: Box | None = None
+    format: str | None = None
+
+    def conditions(self) -> tuple[str, ...]:
+        """The names in ``_CONDITIONS`` of what is given."""
+        given = {
+            "tags": bool(self.tags),
+            "untagged": self.untagged is True,
+            "tagged": self.untagged is False,
+            "created_after": self.created_after is not None,
+            "created_before": self.created_before is not None,
+            "box": self.box is not None and self.box.west <= self.box.east,
+            "box_across": self.box is not None and self.box.west > self.box.east,
+            "format": self.format is not None,
+        }
+        return tuple(name for name, is_given in given.items() if is_given)
+
+    def values(self) -> Mapping[str, Any]:
+        """What the conditions compare with."""
+        return {
+            "all_tags": list(self.tags),
+            "created_after": self.created_after,
+            "created_before": self.created_before,
+            "wanted_format": self.format,
+            **(self.box._asdict() if self.box is not None else {}),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Versioned:
+    """An image's record, and the album's version at its last change."""
+
+    record: str
+    version: int
+
+
+UNTAGGED_ONLY = Filter(untagged=True)
+
+_COLUMNS = images.c
+_IN_ORDER = (_COLUMNS.created_at, _COLUMNS.public_id)
+_OF_ALBUM = _COLUMNS.album_id == bindparam("album_id")
+_OF_IMAGE = and_(_OF_ALBUM, _COLUMNS.public_id == bindparam("public_id"))
+
+
+def _number(name: str) -> ColumnElement[float]:
+    return bindparam(name, type_=_COLUMNS.latitude.type)
+
+
+_NORTH_SOUTH = _COLUMNS.latitude.between(_number("south"), _number("north"))
+_EAST_OF_WEST = _COLUMNS.longitude >= _number("west")
+_WEST_OF_EAST = _COLUMNS.longitude <= _number("east")
+_CONDITIONS: Mapping[str, ColumnElement[bool] | TextClause] = {
+    "tags": _COLUMNS.tags.contains(bindparam("all_tags", type_=_COLUMNS.tags.type)),
+    "untagged": UNTAGGED,
+    "tagged": _COLUMNS.tags != [],
+    "created_after": _COLUMNS.created_at > bindparam("created_after"),
+    "created_before": _COLUMNS.created_at < bindparam("created_before"),
+    "box": and_(_NORTH_SOUTH, _EAST_OF_WEST, _WEST_OF_EAST),
+    "box_across": and_(_NORTH_SOUTH, or_(_EAST_OF_WEST, _WEST_OF_EAST)),
+    "format": _COLUMNS.format == bindparam("wanted_format"),
+}
+
+
+def _where(query: Select[Any], conditions: tuple[str, ...]) -> Select[Any]:
+    return query.where(_OF_ALBUM, *(_CONDITIONS[name] for name in conditions))
+
+
+@cache
+def _all(conditions: tuple[str, ...]) -> Statement:
+    return Statement(_where(select(_COLUMNS.record), conditions).order_by(*_IN_ORDER))
+
+
+@cache
+def _page(conditions: tuple[str, ...], further: bool) -> Statement:
+    query = _where(select(_COLUMNS.record, *_IN_ORDER), conditions)
+    if further:
+        place = (
+            bindparam("place_created_at", type_=_COLUMNS.created_at.type),
+            bindparam("place_public_id", type_=_COLUMNS.public_id.type),
+        )
+        query = query.where(tuple_(*_IN_ORDER) > tuple_(*place))
+    return Statement(query.order_by(*_IN_ORDER).limit(bindparam("rows")))
+
+
+@cache
+def _count(conditions: tuple[str, ...]) -> Statement:
+    return Statement(_where(select(func.count()).select_from(images), conditions))
+
+
+_ONE = Statement(select(_COLUMNS.record, _COLUMNS.version).where(_OF_IMAGE))
+_GIVEN = select(func.unnest(_COLUMNS.tags).label("tag")).where(_OF_ALBUM).subquery()
+_TAGS = Statement(
+    select(_GIVEN.c.tag, func.count())
+    .group_by(_GIVEN.c.tag)
+    .order_by(func.count().desc(), func.convert_to(_GIVEN.c.tag, "UTF8"))
 )
 
 
-def _after(query: Select[tuple[str, datetime, UUID]]) -> Select[tuple[str, datetime, UUID]]:
-    place = (
-        bindparam("created_at", type_=images.c.created_at.type),
-        bindparam("public_id", type_=images.c.public_id.type),
-    )
-    return query.where(tuple_(*_IN_ORDER) > tuple_(*place))
-
-
-_ALL = Statement(_QUEUE.with_only_columns(images.c.record))
-_PAGE = Statement(_QUEUE.limit(bindparam("rows")))
-_NEXT_PAGE = Statement(_after(_QUEUE).limit(bindparam("rows")))
-_COUNT = Statement(
-    select(func.count())
-    .select_from(images)
-    .where(images.c.album_id == bindparam("album_id"), UNTAGGED)
-)
-
-
-class UntaggedImages:
-    """The queue: the images of an album that nobody has tagged yet, oldest first."""
+class Images:
+    """The images of albums, oldest first; none for an album that was never seen."""
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def all(self, album_id: str) -> list[str]:
-        """Every record of the queue; none for an album that was never seen."""
-        rows = await self._database.read(_ALL, album_id=album_id)
+    async def all(self, album_id: str, wanted: Filter) -> list[str]:
+        """Every record that the filter lets through."""
+        rows = await self._database.read(
+            _all(wanted.conditions()), album_id=album_id, **wanted.values()
+        )
         return [row[0] for row in rows]
 
-    async def page(self, album_id: str, limit: int | None, after: Place | None) -> Page:
-        """At most ``limit`` records behind the place, and how many the queue holds in all.
+    async def page(
+        self, album_id: str, wanted: Filter, limit: int | None, after: Place | None
+    ) -> Page:
+        """At most ``limit`` records behind the place, and how many there are in all.
 
         A place stays what it is when its image leaves, and images that come or go elsewhere do not
         move it: following pages repeat nothing, and miss nothing that was there throughout.
         """
+        conditions = wanted.conditions()
+        values = {"album_id": album_id, **wanted.values()}
         rows_wanted = None if limit is None else limit + 1  # one more tells whether there is more
-        if after is None:
-            rows = await self._database.read(_PAGE, album_id=album_id, rows=rows_wanted)
-        else:
-            rows = await self._database.read(
-                _NEXT_PAGE, album_id=album_id, rows=rows_wanted, **after._asdict()
-            )
-        total = (await self._database.read(_COUNT, album_id=album_id))[0][0]
+        place = {} if after is None else {f"place_{k}": v for k, v in after._asdict().items()}
+        rows = await self._database.read(
+            _page(conditions, after is not None), rows=rows_wanted, **values, **place
+        )
+        total = (await self._database.read(_count(conditions), **values))[0][0]
         shown = rows[:limit]
         last = Place(*shown[-1][1:]) if len(rows) > len(shown) else None
         return Page([row[0] for row in shown], total, last)
+
+    async def get(self, album_id: str, public_id: UUID) -> Versioned:
+        """One image; raises ImageNotFound."""
+        rows = await self._database.read(_ONE, album_id=album_id, public_id=public_id)
+        if not rows:
+            raise ImageNotFound
+        return Versioned(*rows[0])
+
+    async def tags(self, album_id: str) -> list[tuple[str, int]]:
+        """The album's tags with how many images bear each, most used first."""
+        return [(row[0], row[1]) for row in await self._database.read(_TAGS, album_id=album_id)]

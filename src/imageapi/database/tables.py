@@ -1,14 +1,16 @@
 """The tables. Every primary key starts with the album, so that they can be distributed by it.
 
 ``images.record`` is the exact JSON text that clients are sent (``json`` keeps it, ``jsonb`` would
-reorder its keys); the other columns are what is searched and sorted by. ``albums.rendering`` says
-what its records' texts were rendered by: where that has changed, they are rendered anew.
+reorder its keys); the other columns are what is searched and sorted by.
+``albums.rendering`` says what its records' texts were rendered by: where that has changed, they
+are rendered anew.
 """
 
 from sqlalchemy import (
     BigInteger,
     Column,
     DateTime,
+    Double,
     ForeignKeyConstraint,
     Index,
     MetaData,
@@ -21,7 +23,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 #: The newest migration; a test compares it with ``alembic/versions``.
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0002"
 
 #: An image that nobody has tagged: the predicate of the queue's index, so written only here.
 UNTAGGED = text("tags = '{}'")
@@ -54,6 +56,9 @@ images = Table(
     Column("version", BigInteger, nullable=False),
     Column("tags", ARRAY(Text), nullable=False),
     Column("record", JSON, nullable=False),
+    Column("format", Text(collation="C"), nullable=False),
+    Column("latitude", Double),
+    Column("longitude", Double),
     PrimaryKeyConstraint("album_id", "public_id"),
     ForeignKeyConstraint(["album_id"], ["albums.album_id"]),
     Index("ix_images_queue", "album_id", "created_at", "public_id", postgresql_where=UNTAGGED),

@@ -1,6 +1,6 @@
 """Many records at once: in within one transaction, out in bounded memory."""
 
-from collections.abc import AsyncIterable, AsyncIterator
+from collections.abc import AsyncIterable, AsyncIterator, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from uuid import UUID
@@ -12,12 +12,16 @@ from imageapi.database.engine import Database, Statement, translated
 from imageapi.database.errors import RecordTwice
 from imageapi.database.tables import images
 
-_COLUMNS = ("position", "album_id", "public_id", "created_at", "tags", "record")
+_COLUMNS = (
+    *("position", "album_id", "public_id", "created_at", "tags", "record"),
+    *("format", "latitude", "longitude"),
+)
 
 _STAGING = text("""
     CREATE TEMPORARY TABLE incoming (
         position bigint, album_id text COLLATE "C", public_id uuid,
-        created_at timestamptz, tags text[], record json
+        created_at timestamptz, tags text[], record json,
+        format text, latitude double precision, longitude double precision
     ) ON COMMIT DROP
 """)
 _TWICE = text("""
@@ -39,8 +43,11 @@ _RAISE_VERSIONS = text("""
     ON CONFLICT (album_id) DO UPDATE SET version = albums.version + 1
 """)
 _ADD = text("""
-    INSERT INTO images (album_id, public_id, created_at, version, tags, record)
-    SELECT album_id, public_id, created_at, albums.version, tags, record
+    INSERT INTO images (
+        album_id, public_id, created_at, version, tags, record, format, latitude, longitude
+    )
+    SELECT
+        album_id, public_id, created_at, albums.version, tags, record, format, latitude, longitude
     FROM incoming JOIN albums USING (album_id)
     ON CONFLICT (album_id, public_id) DO NOTHING
 """)
@@ -53,13 +60,18 @@ _EXPORT = Statement(
 
 @dataclass(frozen=True, slots=True)
 class NewImage:
-    """An image to be added; ``record`` is the text that clients are sent."""
+    """An image to be added; ``record`` is the text that clients are sent.
+
+    ``gps`` is latitude and longitude in degrees.
+    """
 
     album_id: str
     public_id: UUID
     created_at: datetime
     tags: list[str]
     record: str
+    format: str
+    gps: Sequence[float] | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +114,8 @@ async def _copy(connection: AsyncConnection, incoming: AsyncIterable[NewImage]) 
                 image.created_at,
                 image.tags,
                 image.record,
+                image.format,
+                *(image.gps or (None, None)),
             )
             count += 1
 

@@ -17,6 +17,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError
 
 ALBUM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PUBLIC_ID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
 LONGEST_TAG = 100
 MOST_TAGS = 100
 
@@ -144,7 +145,7 @@ Text = Annotated[str, Field(strict=True)]
 AlbumId = Annotated[Text, StringConstraints(pattern=rf"^{ALBUM_ID.pattern}$")]
 PublicId = Annotated[
     Text,
-    StringConstraints(pattern=r"^[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}$"),
+    StringConstraints(pattern=rf"^{PUBLIC_ID.pattern}$"),
     AfterValidator(_public_id),
     WithJsonSchema({"type": "string", "format": "uuid"}),
 ]

@@ -10,7 +10,7 @@ from zoneinfo import ZoneInfo
 from imageapi.database.engine import Database
 from imageapi.database.errors import RecordTwice
 from imageapi.database.transfers import Added, NewImage, add_images
-from imageapi.records.image import rendering_of
+from imageapi.records.image import Image, rendering_of
 from imageapi.records.reading import UnfitRecord, read_record
 from imageapi.transfer.json_array import UnreadableArray, read_array
 
@@ -66,8 +66,7 @@ class Importer:
         image = read_record(value)
         if self._album_id is not None and image.album_id != self._album_id:
             raise UnfitRecord("album_id", f"must be {self._album_id}, the album asked for")
-        record = image.record(self._time_zone)
-        return NewImage(image.album_id, UUID(image.public_id), image.created_at, image.tags, record)
+        return new_image(image, self._time_zone)
 
     def _chunks(self, file: IO[bytes]) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -82,6 +81,19 @@ class Importer:
         """File and record of the image that came as number ``index`` over all files."""
         start, name = next(each for each in reversed(self._starts) if each[0] <= index)
         return f"{name}: record {index - start}"
+
+
+def new_image(image: Image, time_zone: ZoneInfo) -> NewImage:
+    """The image as it is added: its record, and what it is searched by."""
+    return NewImage(
+        image.album_id,
+        UUID(image.public_id),
+        image.created_at,
+        image.tags,
+        image.record(time_zone),
+        image.infos.format,
+        image.gps,
+    )
 
 
 def open_source(path: Path) -> IO[bytes]:
