@@ -5,10 +5,10 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Header, Query, Request, Response
 from pydantic import AwareDatetime
 
-from imageapi.api.answers import json_array, json_text
+from imageapi.api.answers import json_text
 from imageapi.api.dependencies import MayListImages, TheImages, ThePublicId
 from imageapi.api.errors import UnfitParameter
-from imageapi.api.pages import After, Limit, decode_place, page_headers
+from imageapi.api.pages import After, Limit, listed
 from imageapi.database.repository import Box, Filter
 from imageapi.records.image import Image
 from imageapi.records.values import FormatName, Tag
@@ -68,10 +68,7 @@ async def list_images(
 
     Pages as those of the queue.
     """
-    if limit is None and after is None:
-        return json_array(await images.all(album_id, wanted))
-    page = await images.page(album_id, wanted, limit, decode_place(after))
-    return json_array(page.records, page_headers(request, page, limit))
+    return await listed(images, album_id, wanted, request, limit, after)
 
 
 @router.get(

@@ -7,10 +7,11 @@ from typing import Annotated
 from urllib.parse import urlencode
 from uuid import UUID
 
-from fastapi import Query, Request
+from fastapi import Query, Request, Response
 
+from imageapi.api.answers import json_array
 from imageapi.api.errors import UnfitParameter
-from imageapi.database.repository import Page, Place
+from imageapi.database.repository import Filter, Images, Page, Place
 
 LARGEST_PAGE = 1000
 
@@ -44,6 +45,21 @@ def decode_place(after: str | None) -> Place | None:
     except (ValueError, OverflowError, binascii.Error) as error:
         raise UnfitParameter("/query/after", "is not from a Link header of this list") from error
     return place
+
+
+async def listed(  # noqa: PLR0917 - a route's parameters, in their order
+    images: Images,
+    album_id: str,
+    wanted: Filter,
+    request: Request,
+    limit: int | None,
+    after: str | None,
+) -> Response:
+    """The whole list where neither limit nor place is given, else a page with its headers."""
+    if limit is None and after is None:
+        return json_array(await images.all(album_id, wanted))
+    page = await images.page(album_id, wanted, limit, decode_place(after))
+    return json_array(page.records, page_headers(request, page, limit))
 
 
 def page_headers(request: Request, page: Page, limit: int | None) -> dict[str, str]:

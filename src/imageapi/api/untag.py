@@ -2,9 +2,8 @@
 
 from fastapi import APIRouter, Request, Response
 
-from imageapi.api.answers import json_array
 from imageapi.api.dependencies import MayListImages, TheImages
-from imageapi.api.pages import After, Limit, decode_place, page_headers
+from imageapi.api.pages import After, Limit, listed
 from imageapi.database.repository import UNTAGGED_ONLY
 from imageapi.records.image import Image
 
@@ -24,7 +23,4 @@ async def list_untagged_images(
     Without `limit` and `after` the whole list comes, however long it is; with either,
     `X-Total-Count` says how many there are in all, and `Link` leads to the next page.
     """
-    if limit is None and after is None:
-        return json_array(await images.all(album_id, UNTAGGED_ONLY))
-    page = await images.page(album_id, UNTAGGED_ONLY, limit, decode_place(after))
-    return json_array(page.records, page_headers(request, page, limit))
+    return await listed(images, album_id, UNTAGGED_ONLY, request, limit, after)
