@@ -11,10 +11,10 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.naive import TIME_ZONE, Base, NaiveImage, sqlalchemy_url
+from imageapi.albums.rendering import Rendering
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
 from imageapi.database.transfers import NewImage, add_images
-from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
 from imageapi.transfer.importing import new_image
 
@@ -22,6 +22,8 @@ SIZES = (1, 25, 500)
 
 _SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
+
+RENDERING = Rendering(TIME_ZONE, {"full": 1600, "large": 480, "mini": 120})
 
 
 def album_of(size: int) -> str:
@@ -35,7 +37,7 @@ async def fill(dsn: str) -> str:
     database = Database(dsn)
     try:
         await migrate(database)
-        await add_images(database, _texts(records), rendering_of(TIME_ZONE))
+        await add_images(database, _texts(records), RENDERING.name)
         connection = await database.connect()
         await _fill_naive(dsn, records)
         await connection.execute("ANALYZE images")
@@ -65,7 +67,7 @@ def _records(size: int) -> list[dict[str, Any]]:
 
 async def _texts(records: list[dict[str, Any]]) -> AsyncIterator[NewImage]:
     for image in map(read_record, records):
-        yield new_image(image, TIME_ZONE)
+        yield new_image(image, RENDERING)
 
 
 async def _fill_naive(dsn: str, records: list[dict[str, Any]]) -> None:

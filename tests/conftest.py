@@ -19,12 +19,12 @@ import pytest
 from fastapi import FastAPI
 
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_RECORD, HEADER, SECRET, claims, signed
+from imageapi.albums.rendering import Rendering
 from imageapi.app import create_app
 from imageapi.database.embedded.joining import running
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
 from imageapi.database.transfers import NewImage, add_images
-from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
 from imageapi.transfer.importing import new_image
@@ -97,13 +97,14 @@ def add(database: Database, settings: Settings) -> Callable[[Records], Any]:
     """Adds records, as an import does, and returns their texts."""
 
     async def add(records: Records) -> list[str]:
-        images = [new_image(read_record(each), settings.time_zone) for each in records]
+        rendering = Rendering(settings.time_zone, settings.sizes)
+        images = [new_image(read_record(each), rendering) for each in records]
 
         async def incoming() -> AsyncIterator[NewImage]:
             for image in images:
                 yield image
 
-        await add_images(database, incoming(), rendering_of(settings.time_zone))
+        await add_images(database, incoming(), rendering.name)
         return [image.record for image in images]
 
     return add

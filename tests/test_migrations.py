@@ -12,6 +12,7 @@ import pytest
 from sqlalchemy import select, text
 
 from factories import PROJECT, SECRET, record
+from imageapi.albums.rendering import Rendering
 from imageapi.app import create_app
 from imageapi.database import renderings
 from imageapi.database.engine import Database
@@ -19,7 +20,6 @@ from imageapi.database.errors import SchemaOutdated
 from imageapi.database.migration import check_schema, migrate
 from imageapi.database.tables import SCHEMA_VERSION, albums, metadata
 from imageapi.database.transfers import NewImage, add_images, export_records
-from imageapi.records.image import rendering_of
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
 from imageapi.transfer.importing import new_image
@@ -115,7 +115,8 @@ async def test_up_and_down_on_data(empty: Database) -> None:
 
 
 async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: Database) -> None:
-    paris, tokyo = ZoneInfo("Europe/Paris"), ZoneInfo("Asia/Tokyo")
+    sizes = {"full": 1600, "large": 480, "mini": 120}
+    paris, tokyo = (Rendering(ZoneInfo(name), sizes) for name in ("Europe/Paris", "Asia/Tokyo"))
     await migrate(empty)
     made = [read_record(record("a", number)) for number in range(renderings.BATCH + 1)]
 
@@ -123,14 +124,15 @@ async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: 
         for image in made:
             yield new_image(image, paris)
 
-    await add_images(empty, incoming(), rendering_of(paris))
+    await add_images(empty, incoming(), paris.name)
     assert not await bring_up_to_date(empty, paris)
     assert await bring_up_to_date(empty, tokyo)
     assert not await bring_up_to_date(empty, tokyo)
-    expected = [image.record(tokyo) for image in made]
+    expected = [tokyo.text(image, None) for image in made]
     assert [text async for text in export_records(empty, "a")] == expected
     async with empty.transaction() as connection:
-        assert await connection.scalar(select(albums.c.version)) == 3  # two batches more
+        # Two changes by which they came, and two by which they were rendered.
+        assert await connection.scalar(select(albums.c.version)) == 4
 
 
 async def test_what_images_are_searched_by_comes_from_their_records(empty: Database) -> None:

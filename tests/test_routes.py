@@ -10,9 +10,11 @@ from fastapi.routing import iter_route_contexts
 from PIL import Image
 
 from factories import HEADER, claims, signed
-from imageapi.api.dependencies import May
+from imageapi.api.dependencies import May, TokenVerifier
 from imageapi.auth.tokens import ABILITIES
 
+#: An image that no album of a test has.
+NOBODY = "00000000-0000-4000-8000-000000000000"
 #: Who calls these needs no token.
 PUBLIC = {
     "/",
@@ -23,21 +25,46 @@ PUBLIC = {
     "/docs/parts",
     "/assets/blank.jpg",
 }
+#: Any valid token opens these: they say nothing but what it grants.
+FOR_ANY_TOKEN = {"/api/v1/albums", "/api/v1/token"}
 #: What each route asks for. A new route is added here, or it fails.
 GUARDED = {
     ("GET", "/api/v1/albums/{album_id}/images/untag"): "image_list",
     ("GET", "/api/v1/albums/{album_id}/images"): "image_list",
     ("GET", "/api/v1/albums/{album_id}/images/{public_id}"): "image_list",
+    ("PATCH", "/api/v1/albums/{album_id}/images/{public_id}"): "image_update",
+    ("DELETE", "/api/v1/albums/{album_id}/images/{public_id}"): "image_delete",
+    ("POST", "/api/v1/albums/{album_id}/images/{public_id}/restore"): "image_delete",
+    ("PUT", "/api/v1/albums/{album_id}/images/{public_id}/tags/{tag:path}"): "image_tag",
+    ("DELETE", "/api/v1/albums/{album_id}/images/{public_id}/tags/{tag:path}"): "image_tag",
+    ("POST", "/api/v1/albums/{album_id}/images/tags"): "image_tag",
     ("GET", "/api/v1/albums/{album_id}/tags"): "image_list",
+    ("GET", "/api/v1/albums/{album_id}/events"): "image_list",
 }
-#: An image that no album of a test has.
-NOBODY = "00000000-0000-4000-8000-000000000000"
+#: What a route must be sent to get beyond its guard.
+BODIES = {
+    ("PATCH", "/api/v1/albums/{album_id}/images/{public_id}"): {"rotation": 90},
+    ("POST", "/api/v1/albums/{album_id}/images/tags"): {"public_ids": [NOBODY], "add": ["a"]},
+}
+
+
+ANY_TOKEN = "any token"
+
+
+def path_of(route: str, album: str) -> str:
+    filled = route.replace(":path", "").format(album_id=album, public_id=NOBODY, tag="kitchen")
+    assert "{" not in filled
+    return filled
 
 
 def abilities_of(dependant: Dependant | None) -> set[str]:
     if dependant is None:
         return set()
-    found = {dependant.call.ability} if isinstance(dependant.call, May) else set()
+    found = set()
+    if isinstance(dependant.call, May):
+        found = {dependant.call.ability}
+    elif isinstance(dependant.call, TokenVerifier):
+        found = {ANY_TOKEN}
     return found.union(*(abilities_of(each) for each in dependant.dependencies))
 
 
@@ -57,7 +84,8 @@ def unguarded(app: FastAPI) -> set[str]:
 async def test_every_route_has_its_ability_or_is_public(app: FastAPI) -> None:
     assert unguarded(app) == set()
     asked = {route: abilities for route, abilities in guards(app).items() if abilities}
-    assert asked == {route: {ability} for route, ability in GUARDED.items()}
+    for_any = {("GET", path): {ANY_TOKEN} for path in FOR_ANY_TOKEN}
+    assert asked == {route: {ability} for route, ability in GUARDED.items()} | for_any
 
 
 async def test_public_list_holds_nothing_that_is_not_there(app: FastAPI) -> None:
@@ -84,23 +112,26 @@ async def test_only_the_ability_asked_for_opens_the_route(
     token = signed(HEADER, claims(album, ability))
     answer = await client.request(
         method,
-        path.format(album_id=album, public_id=NOBODY),
+        path_of(path, album),
         headers={"Authorization": f"Bearer {token}"},
+        json=BODIES.get(route),
     )
     if ability == asked:
-        assert answer.status_code == (404 if "{public_id}" in path else 200)
+        is_of_image = "{public_id}" in path or route in BODIES
+        assert answer.status_code == (404 if is_of_image else 200)
     else:
         assert answer.status_code == 403
         assert answer.json()["detail"] == f"The token does not grant {asked} on album {album}."
 
 
-@pytest.mark.parametrize("method", ["GET", "HEAD"])
 async def test_no_token_is_401_on_every_guarded_route(
-    client: httpx.AsyncClient, album: str, method: str
+    client: httpx.AsyncClient, album: str
 ) -> None:
-    for _, path in GUARDED:
-        answer = await client.request(method, path.format(album_id=album, public_id=NOBODY))
-        assert answer.status_code == 401
+    for route in [*GUARDED, *(("GET", path) for path in FOR_ANY_TOKEN)]:
+        method, path = route
+        for each in {method, "HEAD"} if method == "GET" else {method}:
+            answer = await client.request(each, path_of(path, album), json=BODIES.get(route))
+            assert answer.status_code == 401, route
 
 
 async def test_two_authorization_headers_are_refused(client: httpx.AsyncClient, album: str) -> None:
@@ -150,7 +181,8 @@ async def test_root_leads_to_the_docs(client: httpx.AsyncClient) -> None:
 
 async def test_openapi_names_every_guarded_route(client: httpx.AsyncClient) -> None:
     document = (await client.get("/openapi.json")).json()
-    for method, path in GUARDED:
+    for method, route in GUARDED:
+        path = route.replace(":path", "")
         operation = document["paths"][path][method.lower()]
         assert operation["operationId"]
         assert operation["security"] == [{"token": []}]

@@ -1,6 +1,5 @@
 """The whole wiring of the service."""
 
-import re
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from typing import Any
@@ -12,11 +11,13 @@ from starlette.types import ASGIApp
 from starlette_compress import CompressMiddleware
 
 from imageapi import __version__
-from imageapi.api import assets, images, operations, tags, untag
+from imageapi.albums.rendering import Rendering
+from imageapi.api import albums, assets, events, images, operations, tags, untag
 from imageapi.api.errors import NotThere
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
 from imageapi.api.journal import Journal
+from imageapi.api.limits import BodyLimit
 from imageapi.api.problems import add_problem_handlers, problem_responses, problem_schemas
 from imageapi.auth.errors import AbilityMissing, TokenRefused
 from imageapi.auth.secret import open_tokens
@@ -33,7 +34,7 @@ class ImageAPI(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the stack from outside; the first named is the outermost."""
         stack = super().build_middleware_stack()
-        return Journal(DocumentedHeaders(HeadAsGet(CompressMiddleware(stack))))
+        return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, the schemas of problems included."""
@@ -60,17 +61,21 @@ def create_app(settings: Settings) -> FastAPI:
         docs_url=None,
         redoc_url=None,
         redirect_slashes=False,
+        strict_content_type=False,
     )
-    for router in (untag.router, images.router, tags.router):
+    # Tags before images: /images/tags is no image's address.
+    for router in (untag.router, tags.router, images.router, events.router):
         app.include_router(
             router,
             prefix="/api/v1/albums/{album_id}",
             responses=problem_responses(TokenRefused, AbilityMissing, NotThere, DatabaseAway),
         )
+    app.include_router(albums.router, responses=problem_responses(TokenRefused, DatabaseAway))
     app.include_router(assets.router)
     app.include_router(operations.router)
     operations.mount_docs_parts(app)
     add_problem_handlers(app)
+    app.state.rendering = Rendering(settings.time_zone, settings.sizes)
     app.state.methods_of = _methods_of(app)
     return app
 
@@ -83,16 +88,22 @@ def from_environment() -> FastAPI:
 
 
 def _methods_of(app: FastAPI) -> Callable[[str], list[str]]:
-    """A function from a path to the methods that any route knows for it, for ``Allow``."""
-    routes: list[tuple[re.Pattern[str], set[str]]] = [
-        (compile_path(route.path)[0], route.methods)
-        for route in iter_route_contexts(app.routes)
-        if route.path is not None and route.methods is not None
+    """A function from a path to the methods that are known for it, for ``Allow``.
+
+    Of several templates that match, the one with the fewest parameters is the path's own.
+    """
+    templates: dict[str, set[str]] = {}
+    for route in iter_route_contexts(app.routes):
+        if route.path is not None and route.methods is not None:
+            templates.setdefault(route.path, set()).update(route.methods)
+    known = [
+        (compile_path(template)[0], methods)
+        for template, methods in sorted(templates.items(), key=lambda each: each[0].count("{"))
     ]
 
     def methods_of(path: str) -> list[str]:
-        methods = {each for regex, known in routes if regex.match(path) for each in known}
-        methods = methods or {"GET"}  # a mounted folder of files
+        matching = (methods for regex, methods in known if regex.match(path))
+        methods = next(matching, {"GET"})  # else a mounted folder of files
         return sorted(methods | {"HEAD"}) if "GET" in methods else sorted(methods)
 
     return methods_of

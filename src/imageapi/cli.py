@@ -21,6 +21,7 @@ import typer
 from rich.console import Console
 from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from imageapi.albums.rendering import Rendering
 from imageapi.auth.errors import UnfitSecret
 from imageapi.auth.secret import open_tokens
 from imageapi.auth.tokens import ABILITIES, Tokens
@@ -152,7 +153,7 @@ def import_(
     settings = load_settings()
     with ExitStack() as opened, _progress(files) as progressed:
         sources = [(_name(path), opened.enter_context(_source(path))) for path in files]
-        importer = Importer(settings.time_zone, album, progressed)
+        importer = Importer(_rendering(settings), album, progressed)
         added = asyncio.run(_import(settings, importer, sources))
     typer.echo(f"images added: {added.added}, there already: {added.present}")
 
@@ -202,16 +203,20 @@ def _tokens(settings: Settings) -> Tokens:
     return open_tokens(settings.configured_secret, settings.secret_file)
 
 
+def _rendering(settings: Settings) -> Rendering:
+    return Rendering(settings.time_zone, settings.sizes)
+
+
 @asynccontextmanager
 async def _current_database(settings: Settings) -> AsyncIterator[Database]:
     async with open_database(settings.database_address, settings.data_dir) as database:
-        await bring_up_to_date(database, settings.time_zone)
+        await bring_up_to_date(database, _rendering(settings))
         yield database
 
 
 async def _migrate(settings: Settings) -> bool:
     async with open_database(settings.database_address, settings.data_dir) as database:
-        return await bring_up_to_date(database, settings.time_zone)
+        return await bring_up_to_date(database, _rendering(settings))
 
 
 async def _migrate_when_there(settings: Settings) -> None:

@@ -41,6 +41,9 @@ def _time_zone(name: object) -> object:
         raise ValueError("is not a time zone's name, such as Europe/Paris") from error
 
 
+LongestEdge = Annotated[int, Field(ge=16, le=8192)]
+
+
 class Settings(BaseSettings):
     """What an operator may set. ``docs/settings.md`` says the same, and a test that it does."""
 
@@ -72,6 +75,12 @@ class Settings(BaseSettings):
         default=ZoneInfo("Europe/Paris"), description="offset of `created_at`"
     )
 
+    full_pixels: LongestEdge = Field(
+        default=1600, description="longest edge of the rendition `full`, 16 to 8192"
+    )
+    large_pixels: LongestEdge = Field(default=480, description="longest edge of `large`")
+    mini_pixels: LongestEdge = Field(default=120, description="longest edge of `mini`")
+
     @model_validator(mode="after")
     def _secret_beside_url(self) -> Self:
         if self.database_url is not None and self.token_secret is None:
@@ -87,6 +96,11 @@ class Settings(BaseSettings):
     def configured_secret(self) -> str | None:
         """The secret itself, for whoever verifies; None for the generated one."""
         return None if self.token_secret is None else self.token_secret.get_secret_value()
+
+    @property
+    def sizes(self) -> dict[str, int]:
+        """The renditions and their longest edges in pixels."""
+        return {"full": self.full_pixels, "large": self.large_pixels, "mini": self.mini_pixels}
 
     @property
     def secret_file(self) -> Path:

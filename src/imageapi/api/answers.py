@@ -4,6 +4,9 @@ from collections.abc import Mapping, Sequence
 
 from fastapi import Response
 
+from imageapi.database.repository import StoredImage
+from imageapi.pictures.naming import asset_path, original_name
+
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 
@@ -12,6 +15,26 @@ def json_array(records: Sequence[str], headers: Mapping[str, str] | None = None)
     return json_text(f"[{','.join(records)}]", headers)
 
 
-def json_text(text: str, headers: Mapping[str, str] | None = None) -> Response:
+def json_text(text: str, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
     """The JSON text as it is."""
-    return Response(text, headers={**_HEADERS, **(headers or {})})
+    return Response(text, status, headers={**_HEADERS, **(headers or {})})
+
+
+def json_image(
+    album_id: str,
+    image: StoredImage,
+    headers: Mapping[str, str] | None = None,
+    status: int = 200,
+) -> Response:
+    """One image, with its ``ETag``, and where its original is to be had, if it is here."""
+    own = {"ETag": etag(image)}
+    if image.asset_key is not None:
+        name = original_name(image.format)
+        path = asset_path(album_id, str(image.public_id), image.asset_key, name)
+        own["Link"] = f'<{path}>; rel="enclosure"'
+    return json_text(image.record, {**own, **(headers or {})}, status)
+
+
+def etag(image: StoredImage) -> str:
+    """The image's version as an entity tag (RFC 9110 §8.8.3)."""
+    return f'"{image.version}"'

@@ -7,6 +7,8 @@ from fastapi import Depends, Path, Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.security.base import SecurityBase
 
+from imageapi.albums.editing import Editor
+from imageapi.albums.rendering import Rendering
 from imageapi.api.errors import NotThere
 from imageapi.auth.authorization import find_token
 from imageapi.auth.errors import TokenMissing
@@ -14,6 +16,11 @@ from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
 from imageapi.database.engine import Database
 from imageapi.database.repository import Images
 from imageapi.records.values import ALBUM_ID, PUBLIC_ID
+
+TheAlbumId = Annotated[
+    str,
+    Path(description="The album's id", json_schema_extra={"pattern": f"^{ALBUM_ID.pattern}$"}),
+]
 
 
 class TokenVerifier(SecurityBase):
@@ -55,22 +62,29 @@ class May(TokenVerifier):
         self.ability = ability
 
     async def __call__(  # type: ignore[override]  # it asks for more, and yields what that is
-        self,
-        request: Request,
-        album_id: Annotated[
-            str,
-            Path(
-                description="The album's id",
-                json_schema_extra={"pattern": f"^{ALBUM_ID.pattern}$"},
-            ),
-        ],
+        self, request: Request, album_id: TheAlbumId
     ) -> str:
         """The album's id; raises TokenRefused, NotThere, AbilityMissing."""
+        self.token_on(request, album_id)
+        return album_id
+
+    def token_on(self, request: Request, album_id: str) -> VerifiedToken:
+        """The request's token, which grants the ability on the album."""
         token = self.verified(request)
         if ALBUM_ID.fullmatch(album_id) is None:
             raise NotThere("There is no such album.")
         token.require(self.ability, album_id)
-        return album_id
+        return token
+
+
+class MayChange(May):
+    """As `May`, for a change; what it yields is an editor of the album, in the token's name."""
+
+    async def __call__(self, request: Request, album_id: TheAlbumId) -> Editor:  # type: ignore[override]
+        """An editor of the album; raises TokenRefused, NotThere, AbilityMissing."""
+        token = self.token_on(request, album_id)
+        state = request.app.state
+        return Editor(state.database, state.rendering, album_id, token.user_id)
 
 
 async def _database(request: Request) -> Database:
@@ -80,6 +94,11 @@ async def _database(request: Request) -> Database:
 
 async def _images(request: Request) -> Images:
     return Images(request.app.state.database)
+
+
+async def _rendering(request: Request) -> Rendering:
+    rendering: Rendering = request.app.state.rendering
+    return rendering
 
 
 async def _public_id(
@@ -93,6 +112,11 @@ async def _public_id(
 
 
 MayListImages = Annotated[str, Depends(May("image_list"))]
+MayTagImages = Annotated[Editor, Depends(MayChange("image_tag"))]
+MayUpdateImages = Annotated[Editor, Depends(MayChange("image_update"))]
+MayDeleteImages = Annotated[Editor, Depends(MayChange("image_delete"))]
+TheToken = Annotated[VerifiedToken, Depends(TokenVerifier())]
 TheDatabase = Annotated[Database, Depends(_database)]
 ThePublicId = Annotated[UUID, Depends(_public_id)]
 TheImages = Annotated[Images, Depends(_images)]
+TheRendering = Annotated[Rendering, Depends(_rendering)]

@@ -5,6 +5,10 @@ class NotThere(Exception):
     """There is nothing at this address; ``str()`` is the public sentence."""
 
 
+class TooLarge(Exception):
+    """More came than is read; ``str()`` is the public sentence."""
+
+
 class UnfitParameter(ValueError):
     """A parameter can be read, but not used: where it stands, and why it cannot."""
 

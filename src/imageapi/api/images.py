@@ -1,17 +1,27 @@
 """The images of an album, whether tagged or not."""
 
-from typing import Annotated
+from typing import Annotated, Literal
 
-from fastapi import APIRouter, Depends, Header, Query, Request, Response
-from pydantic import AwareDatetime
+from fastapi import APIRouter, Depends, Query, Request, Response
+from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
 
-from imageapi.api.answers import json_text
-from imageapi.api.dependencies import MayListImages, TheImages, ThePublicId
-from imageapi.api.errors import UnfitParameter
+from imageapi.albums.errors import Conflict
+from imageapi.api.answers import etag, json_image
+from imageapi.api.conditions import IfMatch, IfNoneMatch, names
+from imageapi.api.dependencies import (
+    MayDeleteImages,
+    MayListImages,
+    MayUpdateImages,
+    TheImages,
+    ThePublicId,
+)
+from imageapi.api.errors import TooLarge, UnfitParameter
 from imageapi.api.pages import After, Limit, listed
+from imageapi.api.problems import problem_responses
+from imageapi.database.errors import ImageChanged
 from imageapi.database.repository import Box, Filter
 from imageapi.records.image import Image
-from imageapi.records.values import FormatName, Tag
+from imageapi.records.values import FormatName, Pixels, Position, Tag
 
 router = APIRouter(tags=["images"])
 
@@ -71,6 +81,21 @@ async def list_images(
     return await listed(images, album_id, wanted, request, limit, after)
 
 
+class ImageChanges(BaseModel):
+    """What to change of an image; what is left out stays."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    rotation: Literal[0, 90, 180, 270] = Field(
+        default=0, description="Degrees clockwise; the crop is turned along"
+    )
+    crop_x: Pixels = Field(default=0.0, description="Pixels of the rotated image")
+    crop_y: Pixels = 0.0
+    crop_w: Pixels = Field(default=0.0, description="All four 0: the whole image")
+    crop_h: Pixels = 0.0
+    gps_html: Position | None = Field(default=None, description="Position from the browser")
+
+
 @router.get(
     "/images/{public_id}",
     operation_id="getImage",
@@ -81,17 +106,55 @@ async def get_image(
     album_id: MayListImages,
     public_id: ThePublicId,
     images: TheImages,
-    if_none_match: Annotated[str | None, Header()] = None,
+    if_none_match: IfNoneMatch = None,
 ) -> Response:
-    """Read one image. Its `ETag` is the album's version at the image's last change."""
+    """Read one image.
+
+    Its `ETag` is the album's version at the image's last change; `Link` with `rel="enclosure"`
+    leads to the original, where it is here.
+    """
     image = await images.get(album_id, public_id)
-    etag = f'"{image.version}"'
-    if if_none_match is not None and _names(if_none_match, etag):
-        return Response(status_code=304, headers={"ETag": etag})
-    return json_text(image.record, {"ETag": etag})
+    if names(if_none_match, etag(image)):
+        return Response(status_code=304, headers={"ETag": etag(image)})
+    return json_image(album_id, image)
 
 
-def _names(condition: str, etag: str) -> bool:
-    """Whether ``If-None-Match`` names the tag, compared weakly (RFC 9110 §13.1.2)."""
-    named = {each.strip().removeprefix("W/") for each in condition.split(",")}
-    return "*" in named or etag in named
+@router.patch(
+    "/images/{public_id}",
+    operation_id="updateImage",
+    response_model=Image,
+    responses=problem_responses(ImageChanged, TooLarge),
+)
+async def update_image(
+    editor: MayUpdateImages, public_id: ThePublicId, changes: ImageChanges, if_match: IfMatch
+) -> Response:
+    """Rotate, crop, place. The original is never altered; the paths of its renditions change."""
+    given = changes.model_dump(exclude_unset=True)
+    return json_image(editor.album_id, await editor.edit(public_id, given, if_match))
+
+
+@router.delete(
+    "/images/{public_id}",
+    operation_id="deleteImage",
+    status_code=204,
+    responses=problem_responses(ImageChanged),
+)
+async def delete_image(
+    editor: MayDeleteImages, public_id: ThePublicId, if_match: IfMatch
+) -> Response:
+    """Put the image into the trash; it can be restored for as long as trash is kept."""
+    await editor.delete(public_id, if_match)
+    return Response(status_code=204)
+
+
+@router.post(
+    "/images/{public_id}/restore",
+    operation_id="restoreImage",
+    response_model=Image,
+    responses=problem_responses(ImageChanged, Conflict),
+)
+async def restore_image(
+    editor: MayDeleteImages, public_id: ThePublicId, if_match: IfMatch
+) -> Response:
+    """Take the image back out of the trash; may be repeated without harm."""
+    return json_image(editor.album_id, await editor.restore(public_id, if_match))

@@ -63,14 +63,19 @@ async def listed(  # noqa: PLR0917 - a route's parameters, in their order
 
 
 def page_headers(request: Request, page: Page, limit: int | None) -> dict[str, str]:
-    """``X-Total-Count``, and ``Link`` if there is more, relative to this service's root."""
+    """``X-Total-Count``, and ``Link`` if there is more."""
     headers = {"X-Total-Count": str(page.total)}
     if page.last is not None and limit is not None:
-        others = [
-            (name, value)
-            for name, value in request.query_params.multi_items()
-            if name not in ("limit", "after")
-        ]
-        query = urlencode([*others, ("limit", limit), ("after", encode_place(page.last))])
-        headers["Link"] = f'<{request.url.path}?{query}>; rel="next"'
+        headers |= next_page(request, limit, encode_place(page.last))
     return headers
+
+
+def next_page(request: Request, limit: int, after: str | int) -> dict[str, str]:
+    """``Link`` to the next page of what was asked, relative to this service's root."""
+    others = [
+        (name, value)
+        for name, value in request.query_params.multi_items()
+        if name not in ("limit", "after")
+    ]
+    query = urlencode([*others, ("limit", limit), ("after", after)])
+    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}

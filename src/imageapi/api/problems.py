@@ -14,9 +14,10 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
-from imageapi.api.errors import NotThere, UnfitParameter
+from imageapi.albums.errors import Conflict, UnfitChange
+from imageapi.api.errors import NotThere, TooLarge, UnfitParameter
 from imageapi.auth.errors import AbilityMissing, TokenRefused
-from imageapi.database.errors import DatabaseAway, ImageNotFound, SchemaOutdated
+from imageapi.database.errors import DatabaseAway, ImageChanged, ImageNotFound, SchemaOutdated
 
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Token realm="Image API"'
@@ -42,6 +43,7 @@ UNREADABLE = Kind("unreadable-request", HTTPStatus.BAD_REQUEST, "The request can
 UNEXPECTED = Kind("unexpected", HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here")
 NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "There is nothing here")
 METHOD = Kind("method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Not a method of this address")
+TOO_LARGE = Kind("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is too large")
 UNFIT = Kind("unfit-input", HTTPStatus.UNPROCESSABLE_ENTITY, "The input cannot be used")
 
 KINDS: Mapping[type[Exception], Kind] = {
@@ -54,6 +56,9 @@ KINDS: Mapping[type[Exception], Kind] = {
     AbilityMissing: Kind("ability-missing", HTTPStatus.FORBIDDEN, "The token does not allow this"),
     NotThere: NOT_FOUND,
     ImageNotFound: NOT_FOUND,
+    Conflict: Kind("conflict", HTTPStatus.CONFLICT, "Something there stands against it"),
+    ImageChanged: Kind("stale", HTTPStatus.PRECONDITION_FAILED, "The image has changed since"),
+    TooLarge: TOO_LARGE,
     DatabaseAway: Kind(
         "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
     ),
@@ -128,7 +133,9 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Let every error of the application be answered as a problem."""
     for error_type in KINDS:
         app.add_exception_handler(error_type, _expected)
+    app.add_exception_handler(ImageNotFound, _not_found)
     app.add_exception_handler(UnfitParameter, _unfit_parameter)
+    app.add_exception_handler(UnfitChange, _unfit_change)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
     app.add_exception_handler(Exception, _unexpected)
@@ -139,10 +146,32 @@ async def _expected(request: Request, error: Exception) -> Response:
     return problem(kind, str(error), request.state.request_id)
 
 
+async def _not_found(request: Request, error: Exception) -> Response:
+    """Name those that are missing of many."""
+    assert isinstance(error, ImageNotFound)
+    errors = [
+        {"pointer": "/body/public_ids", "detail": f"{missing} is not in the album"}
+        for missing in error.missing
+        if "public_id" not in request.path_params
+    ]
+    detail = str(error) if errors else "There is no such image."
+    return problem(NOT_FOUND, detail, request.state.request_id, errors=errors)
+
+
 async def _unfit_parameter(request: Request, error: Exception) -> Response:
     assert isinstance(error, UnfitParameter)
-    errors = [{"pointer": error.pointer, "detail": str(error)}]
-    return problem(UNFIT, f"{error.pointer} {error}.", request.state.request_id, errors=errors)
+    return _unfit(request, error.pointer, error)
+
+
+async def _unfit_change(request: Request, error: Exception) -> Response:
+    assert isinstance(error, UnfitChange)
+    part = "path" if error.field in request.path_params else "body"
+    return _unfit(request, f"/{part}/{error.field}", error)
+
+
+def _unfit(request: Request, pointer: str, error: Exception) -> Response:
+    errors = [{"pointer": pointer, "detail": str(error)}]
+    return problem(UNFIT, f"{pointer} {error}.", request.state.request_id, errors=errors)
 
 
 async def _invalid(request: Request, error: Exception) -> Response:
@@ -151,6 +180,8 @@ async def _invalid(request: Request, error: Exception) -> Response:
         {"pointer": "/" + "/".join(map(str, each["loc"])), "detail": each["msg"]}
         for each in error.errors()
     ]
+    if any(each["type"] == "json_invalid" for each in error.errors()):
+        return problem(UNREADABLE, "The body is not JSON.", request.state.request_id)
     detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors)
     return problem(UNFIT, detail, request.state.request_id, errors=errors)
 
@@ -165,6 +196,10 @@ async def _http(request: Request, error: Exception) -> Response:
         allow = ", ".join(request.app.state.methods_of(request.scope["path"]))
         detail = f"This address knows {allow}."
         return problem(METHOD, detail, instance, headers={"Allow": allow})
+    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
+        return problem(TOO_LARGE, "The body is larger than what is read here.", instance)
+    if error.status_code == HTTPStatus.BAD_REQUEST:
+        return problem(UNREADABLE, "The body cannot be read.", instance)
     status = HTTPStatus(error.status_code)
     name = status.phrase.lower().replace(" ", "-")
     return problem(Kind(name, status, status.phrase), f"{status.phrase}.", instance)

@@ -1,14 +1,30 @@
-"""The tags of an album."""
+"""Tags: who has them, and giving and taking them away."""
 
 import json
+from typing import Annotated, Self
+from uuid import UUID
 
-from fastapi import APIRouter, Response
-from pydantic import BaseModel
+from fastapi import APIRouter, Path, Response
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imageapi.api.answers import json_text
-from imageapi.api.dependencies import MayListImages, TheImages
+from imageapi.api.answers import json_image, json_text
+from imageapi.api.conditions import IfMatch
+from imageapi.api.dependencies import MayListImages, MayTagImages, TheImages, ThePublicId
+from imageapi.api.errors import TooLarge
+from imageapi.api.problems import problem_responses
+from imageapi.database.errors import ImageChanged
+from imageapi.records.image import Image
+from imageapi.records.values import MOST_TAGS, GivenTag, unfit
 
 router = APIRouter(tags=["tags"])
+
+#: So many images are tagged at once at most.
+MOST_IMAGES = 1000
+
+TheTag = Annotated[
+    GivenTag,
+    Path(description="A tag, 1 to 100 characters; trimmed, and brought to Unicode's form NFC"),
+]
 
 
 class TagCount(BaseModel):
@@ -18,8 +34,70 @@ class TagCount(BaseModel):
     images: int
 
 
+class TagChanges(BaseModel):
+    """Images, and the tags to give them and to take away from them."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    public_ids: list[UUID] = Field(min_length=1, max_length=MOST_IMAGES)
+    add: list[GivenTag] = Field(default=[], max_length=MOST_TAGS)
+    remove: list[GivenTag] = Field(default=[], max_length=MOST_TAGS)
+
+    @model_validator(mode="after")
+    def _not_both(self) -> Self:
+        if not set(self.add).isdisjoint(self.remove):
+            raise unfit("must not add and remove the same tag")
+        return self
+
+
+class TagsChanged(BaseModel):
+    """The album's version afterwards, and how many images changed."""
+
+    version: int
+    images: int
+
+
 @router.get("/tags", operation_id="listTags", response_model=list[TagCount])
 async def list_tags(album_id: MayListImages, images: TheImages) -> Response:
     """List the album's tags, most used first."""
     counted = [{"tag": tag, "images": count} for tag, count in await images.tags(album_id)]
     return json_text(json.dumps(counted, ensure_ascii=False, separators=(",", ":")))
+
+
+@router.put(
+    "/images/{public_id}/tags/{tag:path}",
+    operation_id="tagImage",
+    response_model=Image,
+    responses=problem_responses(ImageChanged),
+)
+async def tag_image(
+    editor: MayTagImages, public_id: ThePublicId, tag: TheTag, if_match: IfMatch
+) -> Response:
+    """Give the image a tag, behind those it has; may be repeated without harm."""
+    return json_image(editor.album_id, await editor.tag(public_id, tag, if_match))
+
+
+@router.delete(
+    "/images/{public_id}/tags/{tag:path}",
+    operation_id="untagImage",
+    response_model=Image,
+    responses=problem_responses(ImageChanged),
+)
+async def untag_image(
+    editor: MayTagImages, public_id: ThePublicId, tag: TheTag, if_match: IfMatch
+) -> Response:
+    """Take a tag away; may be repeated without harm. Without any it is in the queue again."""
+    return json_image(editor.album_id, await editor.untag(public_id, tag, if_match))
+
+
+@router.post(
+    "/images/tags",
+    operation_id="tagImages",
+    response_model=TagsChanged,
+    responses=problem_responses(TooLarge),
+)
+async def tag_images(editor: MayTagImages, changes: TagChanges) -> Response:
+    """Tag many images at once: all of them, or none if one is not there."""
+    changed = await editor.tag_many(changes.public_ids, changes.add, changes.remove)
+    answer = TagsChanged(version=changed.version, images=changed.images)
+    return json_text(answer.model_dump_json())

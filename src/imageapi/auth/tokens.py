@@ -34,6 +34,8 @@ ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_d
 LONGEST_TOKEN = 4096
 #: A shorter secret is refused when the service starts, in bytes (RFC 7518 §3.2).
 SHORTEST_SECRET_BYTES = 32
+#: 9999-01-01, in seconds since 1970: later expiries are said to be then.
+LAST_EXPIRY = 253_370_764_800.0
 #: How deep the abilities may nest: what is granted lies three deep.
 DEEPEST_ABILITIES = 8
 
@@ -47,13 +49,17 @@ class VerifiedToken:
     """What a verified token says.
 
     ``abilities`` maps an album's id to what is granted on it; ``expires_at`` is in seconds since
-    1970.
+    1970, at most LAST_EXPIRY.
     """
 
     text: str = field(repr=False)
     user_id: str | None
     expires_at: float
     abilities: Mapping[str, frozenset[str]]
+
+    def albums_with(self, ability: str) -> list[str]:
+        """The albums on which the token grants the ability."""
+        return [album_id for album_id, granted in self.abilities.items() if ability in granted]
 
     def require(self, ability: str, album_id: str) -> None:
         """Return where the token grants the ability on the album, else raise AbilityMissing."""
@@ -118,7 +124,7 @@ class Tokens:
         expires_at = _numeric_date(claims, "exp")
         if expires_at <= now:
             raise TokenExpired("The token has expired.")
-        return expires_at
+        return min(expires_at, LAST_EXPIRY)
 
 
 def _check_form(token: str) -> None:
@@ -165,9 +171,14 @@ def _numeric_date(claims: Mapping[str, object], claim: str) -> float:
 
 def _user_id(claims: Mapping[str, object]) -> str | None:
     user_id = claims.get("user_id")
-    if user_id is None or isinstance(user_id, str):
+    if user_id is None or (isinstance(user_id, str) and _is_storable(user_id)):
         return user_id
     raise TokenUnreadable("The token's user_id is not a text.")
+
+
+def _is_storable(text: str) -> bool:
+    """Whether the text has neither NUL nor half a surrogate pair: events keep it."""
+    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
 def _abilities(claims: Mapping[str, object]) -> Mapping[str, frozenset[str]]:

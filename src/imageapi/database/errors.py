@@ -6,8 +6,12 @@
     ├── DatabaseAway        nobody answers, or not now: asking again may help
     ├── SchemaOutdated      the tables are not those of this version
     ├── RecordTwice         two records of one import are of the same image
-    └── ImageNotFound       the album has no such image
+    ├── ImageNotFound       the album has no such image
+    └── ImageChanged        the image is no longer as the one who changes it has seen it
 """
+
+from collections.abc import Sequence
+from uuid import UUID
 
 
 class DatabaseError(Exception):
@@ -38,7 +42,16 @@ class RecordTwice(DatabaseError):
 
 
 class ImageNotFound(DatabaseError):
-    """The album has no image of this id."""
+    """The album has none of this id, or only in its trash; ``missing`` names those asked for."""
+
+    def __init__(self, missing: Sequence[UUID] = ()) -> None:
+        named = ", ".join(map(str, missing))
+        super().__init__(f"The album has no image {named}." if named else "There is no such image.")
+        self.missing = missing
+
+
+class ImageChanged(DatabaseError):
+    """The image's version is not the one that the change was made for."""
 
     def __init__(self) -> None:
-        super().__init__("There is no such image.")
+        super().__init__("The image has changed since it was read.")

@@ -3,16 +3,19 @@
 from collections.abc import Callable
 from uuid import UUID
 
-from sqlalchemy import bindparam, select, update
-from sqlalchemy.ext.asyncio import AsyncConnection
+from sqlalchemy import select, update
 
+from imageapi.database.changes import AlbumChange, changing
 from imageapi.database.engine import Database
-from imageapi.database.tables import albums, images
+from imageapi.database.tables import albums
 
 BATCH = 1000
 
+#: From a record, and the key of its picture's paths if it has a picture, to the record anew.
+Render = Callable[[str, bytes | None], str]
 
-async def render_anew(database: Database, rendering: str, render: Callable[[str], str]) -> int:
+
+async def render_anew(database: Database, rendering: str, render: Render) -> int:
     """Render every record anew that another ``rendering`` made; return how many changed.
 
     Done in batches, each one change of its album, in a transaction of its own. Interrupted, it
@@ -27,8 +30,8 @@ async def render_anew(database: Database, rendering: str, render: Callable[[str]
     for album_id in album_ids:
         last: UUID | None = UUID(int=0)
         while last is not None:
-            async with database.transaction() as connection:
-                last, count = await _render_batch(connection, album_id, last, render)
+            async with changing(database, album_id) as change:
+                last, count = await _render_batch(change, last, render)
                 changed += count
         async with database.transaction() as connection:
             await connection.execute(
@@ -38,31 +41,13 @@ async def render_anew(database: Database, rendering: str, render: Callable[[str]
 
 
 async def _render_batch(
-    connection: AsyncConnection, album_id: str, after: UUID, render: Callable[[str], str]
+    change: AlbumChange, after: UUID, render: Render
 ) -> tuple[UUID | None, int]:
     """Where the next batch begins, or None; and how many texts of this one changed."""
-    of_album = select(albums.c.version).where(albums.c.album_id == album_id).with_for_update()
-    version: int = (await connection.execute(of_album)).scalar_one()
-    rows = (
-        await connection.execute(
-            select(images.c.public_id, images.c.record)
-            .where(images.c.album_id == album_id, images.c.public_id > after)
-            .order_by(images.c.public_id)
-            .limit(BATCH)
-        )
-    ).all()
-    rendered = [(public_id, text, render(text)) for public_id, text in rows]
-    changed = [
-        {"of_image": public_id, "new": new} for public_id, text, new in rendered if new != text
-    ]
+    rows = await change.following(after, BATCH)
+    rendered = [(row, render(row.record, row.asset_key)) for row in rows]
+    changed = [(row.public_id, new) for row, new in rendered if new != row.record]
     if changed:
-        await connection.execute(
-            update(images)
-            .where(images.c.album_id == album_id, images.c.public_id == bindparam("of_image"))
-            .values(record=bindparam("new"), version=version + 1),
-            changed,
-        )
-        await connection.execute(
-            update(albums).where(albums.c.album_id == album_id).values(version=version + 1)
-        )
+        await change.update([{"public_id": each, "record": new} for each, new in changed])
+        await change.note("render", [public_id for public_id, _ in changed], {}, {})
     return (rows[-1].public_id if len(rows) == BATCH else None), len(changed)

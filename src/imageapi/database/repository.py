@@ -1,4 +1,4 @@
-"""The images of an album, as the texts that clients are sent."""
+"""The images of an album, as the texts that clients are sent, and what happened to it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -11,7 +11,7 @@ from sqlalchemy import ColumnElement, Select, TextClause, and_, bindparam, func,
 
 from imageapi.database.engine import Database, Statement
 from imageapi.database.errors import ImageNotFound
-from imageapi.database.tables import UNTAGGED, images
+from imageapi.database.tables import THERE, UNTAGGED, events, images
 
 
 class Place(NamedTuple):
@@ -76,11 +76,36 @@ class Filter:
 
 
 @dataclass(frozen=True, slots=True)
-class Versioned:
-    """An image's record, and the album's version at its last change."""
+class StoredImage:
+    """An image as it is kept; in the trash where ``deleted_at`` is a time.
 
-    record: str
+    ``version`` is the album's at the image's last change. ``picture`` names the original in the
+    store, ``asset_key`` signs the paths to it, ``digest`` is its SHA-256; all three are None for an
+    imported record, which has no picture here.
+    """
+
+    public_id: UUID
+    created_at: datetime
     version: int
+    record: str
+    format: str
+    deleted_at: datetime | None
+    picture: UUID | None
+    asset_key: bytes | None
+    digest: bytes | None
+
+
+@dataclass(frozen=True, slots=True)
+class Event:
+    """One change of an album; ``before`` and ``after`` are JSON texts."""
+
+    version: int
+    at: datetime
+    user_id: str | None
+    kind: str
+    public_ids: Sequence[UUID]
+    before: str
+    after: str
 
 
 UNTAGGED_ONLY = Filter(untagged=True)
@@ -111,7 +136,9 @@ _CONDITIONS: Mapping[str, ColumnElement[bool] | TextClause] = {
 
 
 def _where(query: Select[Any], conditions: tuple[str, ...]) -> Select[Any]:
-    return query.where(_OF_ALBUM, *(_CONDITIONS[name] for name in conditions))
+    # The queue's own condition says that images are there: its index is the one to be found.
+    there = () if "untagged" in conditions else (THERE,)
+    return query.where(_OF_ALBUM, *there, *(_CONDITIONS[name] for name in conditions))
 
 
 @cache
@@ -136,12 +163,21 @@ def _count(conditions: tuple[str, ...]) -> Statement:
     return Statement(_where(select(func.count()).select_from(images), conditions))
 
 
-_ONE = Statement(select(_COLUMNS.record, _COLUMNS.version).where(_OF_IMAGE))
-_GIVEN = select(func.unnest(_COLUMNS.tags).label("tag")).where(_OF_ALBUM).subquery()
+#: Selects what a StoredImage is made of.
+STORED = select(*(_COLUMNS[name] for name in StoredImage.__slots__))
+_ONE = Statement(STORED.where(_OF_IMAGE, THERE))
+_BY_DIGEST = Statement(STORED.where(_OF_ALBUM, _COLUMNS.digest == bindparam("digest"), THERE))
+_GIVEN = select(func.unnest(_COLUMNS.tags).label("tag")).where(_OF_ALBUM, THERE).subquery()
 _TAGS = Statement(
     select(_GIVEN.c.tag, func.count())
     .group_by(_GIVEN.c.tag)
     .order_by(func.count().desc(), func.convert_to(_GIVEN.c.tag, "UTF8"))
+)
+_EVENTS = Statement(
+    select(*(column for column in events.c if column is not events.c.album_id))
+    .where(events.c.album_id == bindparam("album_id"), events.c.version > bindparam("after"))
+    .order_by(events.c.version)
+    .limit(bindparam("rows"))
 )
 
 
@@ -178,13 +214,31 @@ class Images:
         last = Place(*shown[-1][1:]) if len(rows) > len(shown) else None
         return Page([row[0] for row in shown], total, last)
 
-    async def get(self, album_id: str, public_id: UUID) -> Versioned:
-        """One image; raises ImageNotFound."""
+    async def get(self, album_id: str, public_id: UUID) -> StoredImage:
+        """One image; raises ImageNotFound, also for one in the trash."""
         rows = await self._database.read(_ONE, album_id=album_id, public_id=public_id)
         if not rows:
             raise ImageNotFound
-        return Versioned(*rows[0])
+        return StoredImage(*rows[0])
+
+    async def find_by_digest(self, album_id: str, digest: bytes) -> StoredImage | None:
+        """The image whose content has this SHA-256, unless it is in the trash."""
+        rows = await self._database.read(_BY_DIGEST, album_id=album_id, digest=digest)
+        return StoredImage(*rows[0]) if rows else None
 
     async def tags(self, album_id: str) -> list[tuple[str, int]]:
         """The album's tags with how many images bear each, most used first."""
         return [(row[0], row[1]) for row in await self._database.read(_TAGS, album_id=album_id)]
+
+    async def counts(self, album_id: str) -> tuple[int, int]:
+        """How many images there are, and how many of them untagged."""
+        total, untagged = [
+            (await self._database.read(_count(wanted.conditions()), album_id=album_id))[0][0]
+            for wanted in (Filter(), UNTAGGED_ONLY)
+        ]
+        return total, untagged
+
+    async def events(self, album_id: str, after: int, limit: int | None) -> list[Event]:
+        """What happened to the album after the version, oldest first."""
+        rows = await self._database.read(_EVENTS, album_id=album_id, after=after, rows=limit)
+        return [Event(*row) for row in rows]

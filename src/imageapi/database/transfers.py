@@ -10,7 +10,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imageapi.database.engine import Database, Statement, translated
 from imageapi.database.errors import RecordTwice
-from imageapi.database.tables import images
+from imageapi.database.tables import THERE, images
+
+#: A change of more images is several changes, each with its event.
+MOST_IN_EVENT = 1000
 
 _COLUMNS = (
     *("position", "album_id", "public_id", "created_at", "tags", "record"),
@@ -31,29 +34,54 @@ _TWICE = text("""
     ) AS numbered
     WHERE position > first ORDER BY position LIMIT 1
 """)
-# Taking the albums' rows in order keeps two imports from waiting for each other in a circle.
-_RAISE_VERSIONS = text("""
+_MAKE_ALBUMS = text("""
     INSERT INTO albums (album_id, version, rendering)
-    SELECT DISTINCT album_id, 1, :rendering FROM incoming
-    WHERE NOT EXISTS (
-        SELECT FROM images
-        WHERE images.album_id = incoming.album_id AND images.public_id = incoming.public_id
-    )
+    SELECT DISTINCT album_id, 0, :rendering FROM incoming
     ORDER BY album_id
-    ON CONFLICT (album_id) DO UPDATE SET version = albums.version + 1
+    ON CONFLICT (album_id) DO NOTHING
+""")
+# Taking the albums' rows in order keeps two imports from waiting for each other in a circle.
+_HOLD_ALBUMS = text("""
+    SELECT FROM albums WHERE album_id IN (SELECT album_id FROM incoming)
+    ORDER BY album_id FOR UPDATE
+""")
+_LEAVE_PRESENT = text("""
+    DELETE FROM incoming USING images
+    WHERE images.album_id = incoming.album_id AND images.public_id = incoming.public_id
+""")
+# Some images make one change, and one event: none of them grows with the import.
+_NUMBER = text("""
+    CREATE TEMPORARY TABLE numbered ON COMMIT DROP AS
+    SELECT incoming.*, version + 1 + (
+        row_number() OVER (PARTITION BY album_id ORDER BY position) - 1
+    ) / :most AS version
+    FROM incoming JOIN albums USING (album_id)
 """)
 _ADD = text("""
     INSERT INTO images (
         album_id, public_id, created_at, version, tags, record, format, latitude, longitude
     )
+    SELECT album_id, public_id, created_at, version, tags, record, format, latitude, longitude
+    FROM numbered
+""")
+_NOTE = text(r"""
+    INSERT INTO events (album_id, version, at, kind, public_ids, before, after)
     SELECT
-        album_id, public_id, created_at, albums.version, tags, record, format, latitude, longitude
-    FROM incoming JOIN albums USING (album_id)
-    ON CONFLICT (album_id, public_id) DO NOTHING
+        album_id, version, clock_timestamp(), :kind, array_agg(public_id ORDER BY position),
+        ('{' || string_agg('"' || public_id || '"\:null', ',' ORDER BY position) || '}')::json,
+        ('{' || string_agg(
+            '"' || public_id || '":{"tags":' || array_to_json(tags) || '}', ',' ORDER BY position
+        ) || '}')::json
+    FROM numbered GROUP BY album_id, version
+""")
+_RAISE_VERSIONS = text("""
+    UPDATE albums SET version = newest
+    FROM (SELECT album_id, max(version) AS newest FROM numbered GROUP BY album_id) AS changed
+    WHERE albums.album_id = changed.album_id
 """)
 _EXPORT = Statement(
     select(images.c.record)
-    .where(images.c.album_id == bindparam("album_id"))
+    .where(images.c.album_id == bindparam("album_id"), THERE)
     .order_by(images.c.created_at, images.c.public_id)
 )
 
@@ -96,9 +124,14 @@ async def add_images(
         await connection.execute(text("ANALYZE incoming"))
         if (twice := (await connection.execute(_TWICE)).first()) is not None:
             raise RecordTwice(*twice)
-        await connection.execute(_RAISE_VERSIONS, {"rendering": rendering})
-        added = (await connection.execute(_ADD)).rowcount
-    return Added(added, count - added)
+        await connection.execute(_MAKE_ALBUMS, {"rendering": rendering})
+        await connection.execute(_HOLD_ALBUMS)
+        present = (await connection.execute(_LEAVE_PRESENT)).rowcount
+        await connection.execute(_NUMBER, {"most": MOST_IN_EVENT})
+        await connection.execute(_ADD)
+        await connection.execute(_NOTE, {"kind": "import"})
+        await connection.execute(_RAISE_VERSIONS)
+    return Added(count - present, present)
 
 
 async def _copy(connection: AsyncConnection, incoming: AsyncIterable[NewImage]) -> int:

@@ -6,7 +6,6 @@ models; the order of their fields is the order of the keys that clients are sent
 
 from datetime import tzinfo
 from typing import Annotated, Any, Literal, Self
-from zoneinfo import ZoneInfo
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
@@ -29,14 +28,6 @@ from imageapi.records.values import (
     UtcSecond,
     unfit,
 )
-
-#: Raised by whoever changes what a record's text looks like: those that are there follow.
-RENDERING = 1
-
-
-def rendering_of(time_zone: ZoneInfo) -> str:
-    """A name for what renders records: it differs where their texts do."""
-    return f"{RENDERING} {time_zone.key}"
 
 
 def _not_null(value: object) -> object:

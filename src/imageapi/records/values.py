@@ -8,6 +8,7 @@ from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
+    BeforeValidator,
     Field,
     PlainSerializer,
     PlainValidator,
@@ -98,6 +99,10 @@ def _tag(value: str) -> str:
     return value
 
 
+def _normal(value: object) -> object:
+    return unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else value
+
+
 _NUMBER_SCHEMA = {"type": "number"}
 _DATE_SCHEMA = {"type": "string", "format": "date-time"}
 
@@ -152,6 +157,8 @@ PublicId = Annotated[
 Digest = Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 FormatName = Annotated[Text, StringConstraints(pattern=r"^[a-z0-9]{1,16}$")]
 Tag = Annotated[Text, StringConstraints(min_length=1, max_length=LONGEST_TAG), AfterValidator(_tag)]
+#: A tag as somebody types it: trimmed, and brought to Unicode's normal form C.
+GivenTag = Annotated[Tag, BeforeValidator(_normal)]
 #: Where a rendition is found: a path of this service, or an address elsewhere.
 RenditionPath = Annotated[
     Text, StringConstraints(max_length=2048, pattern=r"^(/|https?://)[!-~]*$")

@@ -5,12 +5,12 @@ from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from pathlib import Path
 from typing import IO
 from uuid import UUID
-from zoneinfo import ZoneInfo
 
+from imageapi.albums.rendering import Rendering
 from imageapi.database.engine import Database
 from imageapi.database.errors import RecordTwice
 from imageapi.database.transfers import Added, NewImage, add_images
-from imageapi.records.image import Image, rendering_of
+from imageapi.records.image import Image
 from imageapi.records.reading import UnfitRecord, read_record
 from imageapi.transfer.json_array import UnreadableArray, read_array
 
@@ -27,8 +27,8 @@ class ImportRefused(Exception):
 class Importer:
     """Reads files of records, remembering where it is, so that a refusal can say where."""
 
-    def __init__(self, time_zone: ZoneInfo, album_id: str | None, progress: Progressed) -> None:
-        self._time_zone = time_zone
+    def __init__(self, rendering: Rendering, album_id: str | None, progress: Progressed) -> None:
+        self._rendering = rendering
         self._album_id = album_id
         self._progress = progress
         self._starts: list[tuple[int, str]] = []
@@ -37,7 +37,7 @@ class Importer:
     async def run(self, database: Database, sources: Iterable[tuple[str, IO[bytes]]]) -> Added:
         """Add the records of every source, given as name and open file; raise ImportRefused."""
         try:
-            return await add_images(database, self._images(sources), rendering_of(self._time_zone))
+            return await add_images(database, self._images(sources), self._rendering.name)
         except RecordTwice as error:
             first, second = self._place(error.first), self._place(error.second)
             raise ImportRefused(f"{second}: public_id: is that of {first} too") from error
@@ -66,7 +66,7 @@ class Importer:
         image = read_record(value)
         if self._album_id is not None and image.album_id != self._album_id:
             raise UnfitRecord("album_id", f"must be {self._album_id}, the album asked for")
-        return new_image(image, self._time_zone)
+        return new_image(image, self._rendering)
 
     def _chunks(self, file: IO[bytes]) -> Iterator[str]:
         decoder = codecs.getincrementaldecoder("utf-8-sig")()
@@ -83,14 +83,14 @@ class Importer:
         return f"{name}: record {index - start}"
 
 
-def new_image(image: Image, time_zone: ZoneInfo) -> NewImage:
+def new_image(image: Image, rendering: Rendering) -> NewImage:
     """The image as it is added: its record, and what it is searched by."""
     return NewImage(
         image.album_id,
         UUID(image.public_id),
         image.created_at,
         image.tags,
-        image.record(time_zone),
+        rendering.text(image, None),
         image.infos.format,
         image.gps,
     )

@@ -1,0 +1,67 @@
+"""What a token leads to: the albums that it may list, and what else it may do."""
+
+import json
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Literal
+
+from fastapi import APIRouter, Response
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from imageapi.api.answers import json_text
+from imageapi.api.dependencies import TheImages, TheRendering, TheToken
+from imageapi.records.values import ALBUM_ID, Moment
+
+router = APIRouter(prefix="/api/v1", tags=["albums"])
+
+
+class AlbumCounts(BaseModel):
+    """An album, how many images it has, and how many of them nobody has tagged yet."""
+
+    album_id: str
+    images: int
+    untagged: int
+
+
+class Access(BaseModel):
+    """What is granted on an album."""
+
+    model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
+
+    granted: Mapping[str, Literal[True]] = Field(alias="Access")
+
+
+class TokenAbilities(BaseModel):
+    """What a token may do in which album, in the token's own form, and until when."""
+
+    user_id: str | None
+    expires_at: Moment
+    abilities: Mapping[str, Access]
+
+
+_COUNTS = TypeAdapter(list[AlbumCounts])
+
+
+@router.get("/albums", operation_id="listAlbums", response_model=list[AlbumCounts])
+async def list_albums(token: TheToken, images: TheImages) -> Response:
+    """List the albums that the token may list, by their ids."""
+    counts = []
+    for album_id in sorted(token.albums_with("image_list")):
+        if ALBUM_ID.fullmatch(album_id):
+            total, untagged = await images.counts(album_id)
+            counts.append(AlbumCounts(album_id=album_id, images=total, untagged=untagged))
+    return json_text(_COUNTS.dump_json(counts).decode())
+
+
+@router.get("/token", operation_id="getToken", response_model=TokenAbilities)
+async def get_token(token: TheToken, rendering: TheRendering) -> Response:
+    """Say what the token that was sent may do, and until when."""
+    answer = {
+        "user_id": token.user_id,
+        "expires_at": rendering.moment(datetime.fromtimestamp(token.expires_at, UTC)),
+        "abilities": {
+            album_id: {"Access": dict.fromkeys(sorted(granted), True)}
+            for album_id, granted in token.abilities.items()
+        },
+    }
+    return json_text(json.dumps(answer, separators=(",", ":")))

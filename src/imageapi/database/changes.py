@@ -1,0 +1,159 @@
+"""One change of an album: a transaction that alone holds the album's row, and leaves one event."""
+
+import json
+from collections.abc import AsyncIterator, Iterable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from datetime import datetime
+from typing import Any
+from uuid import UUID
+
+from sqlalchemy import ColumnElement, TextClause, bindparam, delete, func, insert, select, update
+from sqlalchemy.dialects.postgresql import insert as upsert
+from sqlalchemy.ext.asyncio import AsyncConnection
+
+from imageapi.database.engine import Database
+from imageapi.database.errors import ImageNotFound
+from imageapi.database.repository import STORED, StoredImage
+from imageapi.database.tables import THERE, albums, events, images
+
+
+class AlbumChange:
+    """What may be done within the transaction; `note` ends it, and raises the album's version."""
+
+    def __init__(
+        self, connection: AsyncConnection, album_id: str, version: int, user_id: str | None
+    ) -> None:
+        self._connection = connection
+        self._album_id = album_id
+        self._user_id = user_id
+        #: What the album's version will be.
+        self.version = version + 1
+
+    async def images(self, public_ids: Sequence[UUID]) -> list[StoredImage]:
+        """The images of these ids, in their order, none of them in the trash.
+
+        Raises ImageNotFound, which names the ids that the album does not have.
+        """
+        found = await self._stored(images.c.public_id.in_(public_ids), THERE)
+        there = {image.public_id: image for image in found}
+        missing = [each for each in public_ids if each not in there]
+        if missing:
+            raise ImageNotFound(missing)
+        return [there[each] for each in public_ids]
+
+    async def find(self, public_id: UUID) -> StoredImage | None:
+        """The image of this id, in the trash or not."""
+        return next(iter(await self._stored(images.c.public_id == public_id)), None)
+
+    async def find_by_digest(self, digest: bytes) -> StoredImage | None:
+        """The image with this content, unless it is in the trash."""
+        return next(iter(await self._stored(images.c.digest == digest, THERE)), None)
+
+    async def following(self, public_id: UUID, most: int) -> list[StoredImage]:
+        """Images whose ids follow this one, in the order of their ids, in the trash or not."""
+        return await self._stored(
+            images.c.public_id > public_id, order_by=images.c.public_id, limit=most
+        )
+
+    async def in_trash_before(self, moment: datetime, most: int) -> list[StoredImage]:
+        """Images that were deleted before the moment, longest ago first."""
+        return await self._stored(
+            images.c.deleted_at < moment, order_by=images.c.deleted_at, limit=most
+        )
+
+    async def add(self, **columns: object) -> None:
+        """Add an image of these columns, but for album and version, which are the change's."""
+        values = {"album_id": self._album_id, "version": self.version, **columns}
+        await self._connection.execute(insert(images).values(values))
+
+    async def update(self, rows: Sequence[Mapping[str, Any]]) -> None:
+        """Give images new columns: each row is ``public_id`` and the columns, the same in all."""
+        names = [name for name in rows[0] if name != "public_id"]
+        await self._connection.execute(
+            update(images)
+            .where(images.c.album_id == self._album_id, images.c.public_id == bindparam("of_image"))
+            .values(version=self.version, **{name: bindparam(f"new_{name}") for name in names}),
+            [
+                {"of_image": row["public_id"], **{f"new_{name}": row[name] for name in names}}
+                for row in rows
+            ],
+        )
+
+    async def remove(self, public_ids: Sequence[UUID]) -> None:
+        """Remove images for good."""
+        await self._connection.execute(
+            delete(images).where(
+                images.c.album_id == self._album_id, images.c.public_id.in_(public_ids)
+            )
+        )
+
+    async def note(
+        self, kind: str, public_ids: Iterable[UUID], before: object, after: object
+    ) -> None:
+        """Raise the album's version, and write down who changed what; both sides become JSON."""
+        of_album = albums.c.album_id == self._album_id
+        raised = update(albums).where(of_album).values(version=self.version)
+        await self._connection.execute(raised)
+        await self._connection.execute(
+            insert(events).values(
+                album_id=self._album_id,
+                version=self.version,
+                at=func.clock_timestamp(),
+                user_id=self._user_id,
+                kind=kind,
+                public_ids=list(public_ids),
+                before=_json(before),
+                after=_json(after),
+            )
+        )
+
+    async def _stored(
+        self,
+        *conditions: ColumnElement[bool] | TextClause,
+        order_by: ColumnElement[Any] | None = None,
+        limit: int | None = None,
+    ) -> list[StoredImage]:
+        query = STORED.where(images.c.album_id == self._album_id, *conditions)
+        rows = await self._connection.execute(query.order_by(order_by).limit(limit))
+        return [StoredImage(*row) for row in rows]
+
+
+def _json(value: object) -> str:
+    return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
+
+
+@asynccontextmanager
+async def changing(
+    database: Database, album_id: str, user_id: str | None = None, *, rendering: str | None = None
+) -> AsyncIterator[AlbumChange]:
+    """A change of the album, committed when the block ends, undone when it raises.
+
+    Changes of one album follow each other. An album that was never seen is made where
+    ``rendering`` names what will make its records, and has no images otherwise.
+    """
+    async with database.transaction() as connection:
+        of_album = select(albums.c.version).where(albums.c.album_id == album_id).with_for_update()
+        version = await connection.scalar(of_album)
+        if version is None and rendering is not None:
+            fresh = upsert(albums).values(album_id=album_id, version=0, rendering=rendering)
+            await connection.execute(fresh.on_conflict_do_nothing())
+            version = await connection.scalar(of_album)
+        yield AlbumChange(connection, album_id, version or 0, user_id)
+
+
+async def album_ids(database: Database) -> list[str]:
+    """Every album, for whoever keeps house over all of them."""
+    async with database.transaction() as connection:
+        return list(await connection.scalars(select(albums.c.album_id).order_by(albums.c.album_id)))
+
+
+async def pictures_in_use(database: Database, album_id: str, pictures: Iterable[UUID]) -> set[UUID]:
+    """Which of the pictures some image of the album has, in the trash or not."""
+    async with database.transaction() as connection:
+        return set(
+            await connection.scalars(
+                select(images.c.picture).where(
+                    images.c.album_id == album_id, images.c.picture.in_(list(pictures))
+                )
+            )
+        )
