@@ -6,6 +6,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 UV := .tools/bin/uv
 SAMPLE := 00324000005TXjIAAW
+ALBUM ?= $(if $(PHOTOS),photos,$(SAMPLE))
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
@@ -16,9 +17,10 @@ export UV_COMPILE_BYTECODE := 1
 help:  ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: install  ## the service on the embedded database, with a sample album and a ready curl line
+run: install  ## the service with a sample album, or your own: make run PHOTOS=~/Pictures
 	@$(BIN)/imageapi import examples/untagged.json
-	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(SAMPLE)
+	@$(if $(PHOTOS),$(BIN)/imageapi import "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --album $(ALBUM) || test $$? -eq 1)
+	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(ALBUM)
 
 test: $(VENV)/.dev  ## the whole test suite (arguments for pytest: make test ARGS="-k tokens")
 	@$(BIN)/python -m pytest $(ARGS)

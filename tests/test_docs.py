@@ -55,7 +55,9 @@ async def test_contract_names_every_route(app: FastAPI) -> None:
         assert f"`{method} {path}`" in CONTRACT, path
 
 
-@pytest.mark.parametrize("command", ["serve", "import", "export", "token", "migrate", "openapi"])
+@pytest.mark.parametrize(
+    "command", ["serve", "import", "export", "token", "purge", "migrate", "openapi"]
+)
 def test_every_command_is_there_and_explains_itself(command: str) -> None:
     assert f"imageapi {command}" in CONTRACT
     result = subprocess.run(

@@ -24,6 +24,7 @@ PUBLIC = {
     "/docs",
     "/docs/parts",
     "/assets/blank.jpg",
+    "/assets/{album_id}/{public_id}/{signature}/{name}",
 }
 #: Any valid token opens these: they say nothing but what it grants.
 FOR_ANY_TOKEN = {"/api/v1/albums", "/api/v1/token"}
@@ -32,6 +33,7 @@ GUARDED = {
     ("GET", "/api/v1/albums/{album_id}/images/untag"): "image_list",
     ("GET", "/api/v1/albums/{album_id}/images"): "image_list",
     ("GET", "/api/v1/albums/{album_id}/images/{public_id}"): "image_list",
+    ("POST", "/api/v1/albums/{album_id}/images"): "image_create",
     ("PATCH", "/api/v1/albums/{album_id}/images/{public_id}"): "image_update",
     ("DELETE", "/api/v1/albums/{album_id}/images/{public_id}"): "image_delete",
     ("POST", "/api/v1/albums/{album_id}/images/{public_id}/restore"): "image_delete",
@@ -118,7 +120,9 @@ async def test_only_the_ability_asked_for_opens_the_route(
     )
     if ability == asked:
         is_of_image = "{public_id}" in path or route in BODIES
-        assert answer.status_code == (404 if is_of_image else 200)
+        is_upload = route == ("POST", "/api/v1/albums/{album_id}/images")
+        expected = 415 if is_upload else 404 if is_of_image else 200
+        assert answer.status_code == expected
     else:
         assert answer.status_code == 403
         assert answer.json()["detail"] == f"The token does not grant {asked} on album {album}."

@@ -1,18 +1,22 @@
 """The whole wiring of the service."""
 
 from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager
-from typing import Any
+from contextlib import asynccontextmanager, closing
+from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import compile_path
 from starlette.types import ASGIApp
 from starlette_compress import CompressMiddleware
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from imageapi import __version__
+from imageapi.albums.places import Places
 from imageapi.albums.rendering import Rendering
-from imageapi.api import albums, assets, events, images, operations, tags, untag
+from imageapi.albums.showing import Renditions
+from imageapi.albums.studio import Limits, open_studio
+from imageapi.api import albums, assets, events, images, operations, tags, untag, uploads
 from imageapi.api.errors import NotThere
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
@@ -34,6 +38,9 @@ class ImageAPI(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the stack from outside; the first named is the outermost."""
         stack = super().build_middleware_stack()
+        if self.state.trusted_proxies:
+            # uvicorn describes ASGI by other types than Starlette.
+            stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, self.state.trusted_proxies))  # type: ignore[arg-type]
         return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
 
     def openapi(self) -> dict[str, Any]:
@@ -51,7 +58,13 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.tokens = open_tokens(settings.configured_secret, settings.secret_file)
         async with open_database(settings.database_address, settings.data_dir) as database:
             app.state.database = database
-            yield
+            limits = Limits(settings.limit_bytes, settings.limit_pixels)
+            studio = open_studio(database, settings.store_address, app.state.rendering, limits)
+            async with studio as app.state.studio:
+                app.state.renditions = Renditions(app.state.studio)
+                with closing(Places(settings.geoip_database)) as app.state.places:
+                    yield
+                await app.state.renditions.close()
 
     app = ImageAPI(
         title="Image API",
@@ -64,18 +77,19 @@ def create_app(settings: Settings) -> FastAPI:
         strict_content_type=False,
     )
     # Tags before images: /images/tags is no image's address.
-    for router in (untag.router, tags.router, images.router, events.router):
+    for router in (untag.router, tags.router, uploads.router, images.router, events.router):
         app.include_router(
             router,
             prefix="/api/v1/albums/{album_id}",
             responses=problem_responses(TokenRefused, AbilityMissing, NotThere, DatabaseAway),
         )
     app.include_router(albums.router, responses=problem_responses(TokenRefused, DatabaseAway))
-    app.include_router(assets.router)
+    app.include_router(assets.router, responses=problem_responses())
     app.include_router(operations.router)
     operations.mount_docs_parts(app)
     add_problem_handlers(app)
     app.state.rendering = Rendering(settings.time_zone, settings.sizes)
+    app.state.trusted_proxies = settings.trusted_proxies
     app.state.methods_of = _methods_of(app)
     return app
 

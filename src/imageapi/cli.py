@@ -10,18 +10,20 @@ import os
 import re
 import sys
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import ExitStack, asynccontextmanager, contextmanager
+from collections.abc import AsyncIterator
+from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Annotated
 from uuid import UUID
 
 import typer
-from rich.console import Console
-from rich.progress import BarColumn, DownloadColumn, Progress, TextColumn, TimeRemainingColumn
 
+from imageapi.albums.places import Places, UnfitPlaces
+from imageapi.albums.purging import Purged
+from imageapi.albums.purging import purge as empty_trash
 from imageapi.albums.rendering import Rendering
+from imageapi.albums.studio import Limits, Studio, open_studio
 from imageapi.auth.errors import UnfitSecret
 from imageapi.auth.secret import open_tokens
 from imageapi.auth.tokens import ABILITIES, Tokens
@@ -31,13 +33,17 @@ from imageapi.database.errors import DatabaseAway, DatabaseError
 from imageapi.database.opening import database_server, open_database
 from imageapi.database.transfers import Added
 from imageapi.logs import configure_logs, place_of
+from imageapi.pictures.errors import StoreError, UnfitStore
+from imageapi.pictures.store import open_store
 from imageapi.records.values import ALBUM_ID
 from imageapi.serving import NotServing
 from imageapi.serving import serve as serve_until_stopped
 from imageapi.settings import Settings, WrongSetting, load_settings
+from imageapi.terminal import bytes_read, pictures_done, plain, show_refused
 from imageapi.transfer.exporting import export_album
-from imageapi.transfer.importing import Importer, ImportRefused, Progressed, open_source
+from imageapi.transfer.importing import Importer, ImportRefused, open_source
 from imageapi.transfer.migrating import bring_up_to_date
+from imageapi.transfer.photographs import Outcome, PhotographImporter, photographs
 
 app = typer.Typer(
     help="Image API: the queue of photographs nobody has tagged yet.",
@@ -59,9 +65,13 @@ def main() -> None:
         app()
     except UnfitSecret as error:
         _end(f"IMAGEAPI_TOKEN_SECRET is {error}", status=2)
+    except UnfitStore as error:
+        _end(f"IMAGEAPI_STORE_URL {error}", status=2)
+    except UnfitPlaces as error:
+        _end(f"IMAGEAPI_GEOIP_DATABASE {error}", status=2)
     except WrongSetting as error:
         _end(str(error), status=2)
-    except (ImportRefused, NotServing, DataDirectoryError, DatabaseError) as error:
+    except (ImportRefused, NotServing, DataDirectoryError, DatabaseError, StoreError) as error:
         _end(str(error), status=1)
     except BrokenPipeError:
         # The reader has left; Python must not flush to it once more at its end.
@@ -74,9 +84,7 @@ def main() -> None:
 
 
 def _end(line: str, status: int) -> None:
-    # One line, and nothing that a terminal obeys: parts of it may come out of a file.
-    plain = "".join(each if each.isprintable() else "?" for each in " ".join(line.split()))
-    typer.echo(f"imageapi: {plain}", err=True)
+    typer.echo(f"imageapi: {plain(line)}", err=True)
     sys.exit(status)
 
 
@@ -117,6 +125,8 @@ def serve(
     settings = load_settings()
     configure_logs()
     tokens = _tokens(settings)
+    Places(settings.geoip_database).close()
+    open_store(settings.store_address)
 
     def listening(port: int) -> None:
         address = f"http://{_reachable(host)}:{port}"
@@ -139,23 +149,82 @@ def serve(
 def import_(
     files: Annotated[
         list[Path],
-        typer.Argument(metavar="FILE...", help="JSON arrays of records; - is standard input"),
+        typer.Argument(
+            metavar="FILE...",
+            help="JSON arrays of records, - for standard input; or folders of photographs",
+        ),
     ],
     album: Annotated[
         str | None,
-        typer.Option(metavar="ID", callback=_album_id, help="refuse records of other albums"),
+        typer.Option(
+            metavar="ID",
+            callback=_album_id,
+            help="where photographs go; of records, refuse those of other albums",
+        ),
     ] = None,
+    tags_from_folders: Annotated[
+        bool, typer.Option(help="tag photographs with the names of the folders they lie in")
+    ] = False,
 ) -> None:
-    """Add records to their albums: all of them, or none if one is bad.
+    """Add records, or photographs, to albums.
 
-    An image that is there already is left as it is. Records are counted from 0.
+    Of records all are added, or none if one is bad; they are counted from 0. Photographs are added
+    one by one, and those that cannot be are named at the end. What is there already stays as it is.
     """
+    folders = [path for path in files if path.is_dir()]
+    records = [path for path in files if path not in folders]
+    if folders and album is None:
+        raise typer.BadParameter("photographs need --album ID")
     settings = load_settings()
-    with ExitStack() as opened, _progress(files) as progressed:
+    if records:
+        _import_records(settings, records, album)
+    if folders and album is not None:
+        _import_photographs(settings, folders, album, tags_from_folders=tags_from_folders)
+
+
+def _import_records(settings: Settings, files: list[Path], album_id: str | None) -> None:
+    with ExitStack() as opened, bytes_read(files) as progressed:
         sources = [(_name(path), opened.enter_context(_source(path))) for path in files]
-        importer = Importer(_rendering(settings), album, progressed)
+        importer = Importer(_rendering(settings), album_id, progressed)
         added = asyncio.run(_import(settings, importer, sources))
     typer.echo(f"images added: {added.added}, there already: {added.present}")
+
+
+def _import_photographs(
+    settings: Settings, folders: list[Path], album_id: str, *, tags_from_folders: bool
+) -> None:
+    async def run() -> Outcome:
+        files = photographs(folders)
+        with pictures_done(len(files)) as progressed:
+            async with _current_studio(settings) as studio:
+                importer = PhotographImporter(
+                    studio, album_id, progressed, tags_from_folders=tags_from_folders
+                )
+                return await importer.run(files)
+
+    done = asyncio.run(run())
+    show_refused(done.refused)
+    typer.echo(
+        f"pictures added: {done.added}, there already: {done.present}, refused: {len(done.refused)}"
+    )
+    if done.refused:
+        raise typer.Exit(1)
+
+
+@app.command()
+def purge(
+    older_than: Annotated[
+        timedelta, typer.Option(parser=_lifetime, metavar="30d", help="a number and s, m, h or d")
+    ] = "30d",  # type: ignore[assignment]  # typer parses the default too
+) -> None:
+    """Remove for good what has been in the trash for so long, and pictures without a record."""
+
+    async def run() -> Purged:
+        async with _current_studio(load_settings()) as studio:
+            return await empty_trash(studio, older_than)
+
+    purged = asyncio.run(run())
+    typer.echo(f"images removed: {purged.images}, pictures without a record: {purged.orphans}")
 
 
 @app.command()
@@ -214,6 +283,16 @@ async def _current_database(settings: Settings) -> AsyncIterator[Database]:
         yield database
 
 
+@asynccontextmanager
+async def _current_studio(settings: Settings) -> AsyncIterator[Studio]:
+    limits = Limits(settings.limit_bytes, settings.limit_pixels)
+    async with (
+        _current_database(settings) as database,
+        open_studio(database, settings.store_address, _rendering(settings), limits) as studio,
+    ):
+        yield studio
+
+
 async def _migrate(settings: Settings) -> bool:
     async with open_database(settings.database_address, settings.data_dir) as database:
         return await bring_up_to_date(database, _rendering(settings))
@@ -250,23 +329,6 @@ def _name(path: Path) -> str:
 
 def _source(path: Path) -> IO[bytes]:
     return sys.stdin.buffer if str(path) == "-" else open_source(path)
-
-
-@contextmanager
-def _progress(files: list[Path]) -> Iterator[Progressed]:
-    """A bar over the bytes of the files, on a terminal only."""
-    sizes = [path.stat().st_size if path.is_file() else None for path in files]
-    total = None if None in sizes else sum(size for size in sizes if size is not None)
-    columns = (
-        TextColumn("importing"),
-        BarColumn(),
-        DownloadColumn(),
-        TimeRemainingColumn(),
-    )
-    console = Console(stderr=True)
-    with Progress(*columns, console=console, disable=not console.is_terminal) as bar:
-        task = bar.add_task("importing", total=total)
-        yield lambda read_bytes: bar.update(task, advance=read_bytes)
 
 
 def _reachable(host: str) -> str:

@@ -37,6 +37,7 @@ def serve(host: str, port: int, workers: int, listening: Callable[[int], object]
         log_config=None,
         server_header=False,
         date_header=False,
+        proxy_headers=False,  # the application knows whom to believe
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=_BACKLOG,
     )

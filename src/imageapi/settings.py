@@ -64,7 +64,12 @@ class Settings(BaseSettings):
     )
     data_dir: Path = Field(
         default=Path("data"),
-        description="the embedded database and the generated secret",
+        description="the embedded database, the pictures, the generated secret",
+    )
+    store_url: str | None = Field(
+        default=None,
+        description="where pictures are kept: a folder, `s3://`, `gs://`, `az://`; without it "
+        "`pictures` in the data directory",
     )
     token_secret: SecretStr | None = Field(
         default=None,
@@ -75,6 +80,21 @@ class Settings(BaseSettings):
         default=ZoneInfo("Europe/Paris"), description="offset of `created_at`"
     )
 
+    max_upload_mb: int = Field(
+        default=50, ge=1, le=100_000, description="larger uploads are 413, in millions of bytes"
+    )
+    max_megapixels: int = Field(
+        default=100, ge=1, le=1000, description="larger pictures are 422, in millions of pixels"
+    )
+    geoip_database: Path | None = Field(
+        default=None,
+        description="a MaxMind database of cities: where the addresses of clients are",
+    )
+    trusted_proxies: str | None = Field(
+        default=None,
+        description="addresses and networks, with commas between, whose `X-Forwarded-For` and "
+        "`X-Forwarded-Proto` are believed",
+    )
     full_pixels: LongestEdge = Field(
         default=1600, description="longest edge of the rendition `full`, 16 to 8192"
     )
@@ -96,6 +116,21 @@ class Settings(BaseSettings):
     def configured_secret(self) -> str | None:
         """The secret itself, for whoever verifies; None for the generated one."""
         return None if self.token_secret is None else self.token_secret.get_secret_value()
+
+    @property
+    def store_address(self) -> str | Path:
+        """Where pictures are kept: a folder, or a URL."""
+        return self.store_url or self.data_dir / "pictures"
+
+    @property
+    def limit_bytes(self) -> int:
+        """How many bytes a picture may have."""
+        return self.max_upload_mb * 1_000_000
+
+    @property
+    def limit_pixels(self) -> int:
+        """How many pixels a picture may have."""
+        return self.max_megapixels * 1_000_000
 
     @property
     def sizes(self) -> dict[str, int]:

@@ -1,27 +1,139 @@
 """Pictures: public, cacheable, their paths unguessable where they show something."""
 
+from dataclasses import dataclass
 from hashlib import sha256
 from importlib.resources import files
+from typing import Annotated, Any
 
-from fastapi import APIRouter, Request, Response
+from fastapi import APIRouter, Depends, Request, Response
+from starlette.responses import StreamingResponse
+
+from imageapi.albums.showing import Renditions
+from imageapi.api.conditions import IfNoneMatch, names
+from imageapi.api.dependencies import TheImages, ThePublicId, TheRenditions, TheStore
+from imageapi.api.errors import NotThere
+from imageapi.api.problems import problem_responses
+from imageapi.api.ranges import read_range
+from imageapi.database.errors import DatabaseAway
+from imageapi.database.repository import StoredImage
+from imageapi.pictures.errors import StoreAway
+from imageapi.pictures.formats import MEDIA_TYPES
+from imageapi.pictures.naming import ORIGINAL, is_signed, original_name, store_key, view_of
+from imageapi.pictures.store import Store
+from imageapi.records.values import ALBUM_ID
 
 router = APIRouter(prefix="/assets", tags=["pictures"])
+
+#: What a signed path shows never changes (RFC 8246).
+FOREVER = "private, max-age=31536000, immutable"
 
 _BLANK = files("imageapi").joinpath("assets", "blank.jpg").read_bytes()
 _BLANK_HEADERS = {
     "Cache-Control": "public, max-age=86400",
     "ETag": f'"{sha256(_BLANK).hexdigest()[:32]}"',
 }
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified"}}
+
+
+_NONE = "There is no such picture."
+
+
+@dataclass(frozen=True, slots=True)
+class SignedPicture:
+    """What a signed path leads to: an image, and the name of what is shown of it."""
+
+    album_id: str
+    image: StoredImage
+    name: str
+    etag: str
+
+
+async def _signed_picture(
+    album_id: str, public_id: ThePublicId, signature: str, name: str, images: TheImages
+) -> SignedPicture:
+    """What the path leads to; raises NotThere, ImageNotFound."""
+    if ALBUM_ID.fullmatch(album_id) is None:
+        raise NotThere(_NONE)
+    image = await images.get(album_id, public_id)
+    if image.asset_key is None or not is_signed(image.asset_key, name, signature):
+        raise NotThere(_NONE)
+    return SignedPicture(album_id, image, name, f'"{signature}"')
+
+
+ThePicture = Annotated[SignedPicture, Depends(_signed_picture)]
 
 
 @router.get(
     "/blank.jpg",
     operation_id="getBlankPicture",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, 304: {"description": "Not modified"}},
+    responses={200: {"content": {"image/jpeg": {}}}, **_NOT_MODIFIED},
 )
-async def get_blank_picture(request: Request) -> Response:
+async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
     """Stand in for a picture where there is none to show."""
-    if request.headers.get("if-none-match") == _BLANK_HEADERS["ETag"]:
+    if names(if_none_match, _BLANK_HEADERS["ETag"]):
         return Response(status_code=304, headers=_BLANK_HEADERS)
     return Response(_BLANK, headers=_BLANK_HEADERS, media_type="image/jpeg")
+
+
+@router.get(
+    "/{album_id}/{public_id}/{signature}/{name}",  # noqa: FAST003 - ThePicture takes them
+    operation_id="getPicture",
+    response_class=Response,
+    responses={
+        200: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}},
+        206: {"description": "The part of the original that was asked for"},
+        **_NOT_MODIFIED,
+        416: {"description": "The original has no such part"},
+        **problem_responses(NotThere, DatabaseAway, StoreAway),
+    },
+)
+async def get_picture(
+    picture: ThePicture,
+    renditions: TheRenditions,
+    store: TheStore,
+    request: Request,
+    if_none_match: IfNoneMatch = None,
+) -> Response:
+    """Show a rendition, or the original, by the path that the image's record or answer names."""
+    headers = {"Cache-Control": FOREVER, "ETag": picture.etag}
+    if names(if_none_match, picture.etag):
+        return Response(status_code=304, headers=headers)
+    if picture.name == original_name(picture.image.format):
+        return await _original(store, picture, request, headers)
+    return await _rendition(renditions, picture, headers)
+
+
+async def _rendition(
+    renditions: Renditions, picture: SignedPicture, headers: dict[str, str]
+) -> Response:
+    view = view_of(picture.name)
+    if view is None:
+        raise NotThere(_NONE)
+    rendition = await renditions.show(picture.album_id, picture.image, picture.name, view)
+    if not rendition:
+        return Response(_BLANK, headers=_BLANK_HEADERS, media_type="image/jpeg")
+    return Response(rendition, headers=headers, media_type="image/jpeg")
+
+
+async def _original(
+    store: Store, picture: SignedPicture, request: Request, headers: dict[str, str]
+) -> Response:
+    """The original, or the one range of it that is asked for (RFC 9110 §14)."""
+    assert picture.image.picture is not None
+    key = store_key(picture.album_id, picture.image.picture, ORIGINAL)
+    size = await store.size(key)
+    headers |= {"Accept-Ranges": "bytes"}
+    is_same = request.headers.get("if-range", picture.etag) == picture.etag
+    part = read_range(request.headers.get("range"), size) if is_same else None
+    if part is not None and part.length == 0:
+        return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
+    if part is not None:
+        headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
+    start, end = part or (0, size)
+    return StreamingResponse(
+        store.stream(key, start, end),
+        200 if part is None else 206,
+        {**headers, "Content-Length": str(end - start)},
+        MEDIA_TYPES[picture.image.format],
+    )

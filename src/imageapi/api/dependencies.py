@@ -9,12 +9,15 @@ from fastapi.security.base import SecurityBase
 
 from imageapi.albums.editing import Editor
 from imageapi.albums.rendering import Rendering
+from imageapi.albums.showing import Renditions
+from imageapi.albums.uploading import Uploader
 from imageapi.api.errors import NotThere
 from imageapi.auth.authorization import find_token
 from imageapi.auth.errors import TokenMissing
 from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
 from imageapi.database.engine import Database
 from imageapi.database.repository import Images
+from imageapi.pictures.store import Store
 from imageapi.records.values import ALBUM_ID, PUBLIC_ID
 
 TheAlbumId = Annotated[
@@ -87,6 +90,15 @@ class MayChange(May):
         return Editor(state.database, state.rendering, album_id, token.user_id)
 
 
+class MayAdd(May):
+    """As `May`, for adding pictures; what it yields adds them, in the token's name."""
+
+    async def __call__(self, request: Request, album_id: TheAlbumId) -> Uploader:  # type: ignore[override]
+        """An uploader into the album; raises TokenRefused, NotThere, AbilityMissing."""
+        token = self.token_on(request, album_id)
+        return Uploader(request.app.state.studio, album_id, token.user_id)
+
+
 async def _database(request: Request) -> Database:
     database: Database = request.app.state.database
     return database
@@ -101,6 +113,16 @@ async def _rendering(request: Request) -> Rendering:
     return rendering
 
 
+async def _store(request: Request) -> Store:
+    store: Store = request.app.state.studio.store
+    return store
+
+
+async def _renditions(request: Request) -> Renditions:
+    renditions: Renditions = request.app.state.renditions
+    return renditions
+
+
 async def _public_id(
     public_id: Annotated[
         str, Path(description="The image's id", json_schema_extra={"format": "uuid"})
@@ -112,6 +134,7 @@ async def _public_id(
 
 
 MayListImages = Annotated[str, Depends(May("image_list"))]
+MayAddImages = Annotated[Uploader, Depends(MayAdd("image_create"))]
 MayTagImages = Annotated[Editor, Depends(MayChange("image_tag"))]
 MayUpdateImages = Annotated[Editor, Depends(MayChange("image_update"))]
 MayDeleteImages = Annotated[Editor, Depends(MayChange("image_delete"))]
@@ -120,3 +143,5 @@ TheDatabase = Annotated[Database, Depends(_database)]
 ThePublicId = Annotated[UUID, Depends(_public_id)]
 TheImages = Annotated[Images, Depends(_images)]
 TheRendering = Annotated[Rendering, Depends(_rendering)]
+TheRenditions = Annotated[Renditions, Depends(_renditions)]
+TheStore = Annotated[Store, Depends(_store)]

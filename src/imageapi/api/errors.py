@@ -9,6 +9,14 @@ class TooLarge(Exception):
     """More came than is read; ``str()`` is the public sentence."""
 
 
+class Unreadable(Exception):
+    """The request ends too early, or is not what it says it is; ``str()`` is public."""
+
+
+class NotAForm(Exception):
+    """The body is of another media type than a form with a file; ``str()`` is public."""
+
+
 class UnfitParameter(ValueError):
     """A parameter can be read, but not used: where it stands, and why it cannot."""
 

@@ -15,9 +15,16 @@ from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
 from imageapi.albums.errors import Conflict, UnfitChange
-from imageapi.api.errors import NotThere, TooLarge, UnfitParameter
+from imageapi.api.errors import NotAForm, NotThere, TooLarge, UnfitParameter, Unreadable
 from imageapi.auth.errors import AbilityMissing, TokenRefused
 from imageapi.database.errors import DatabaseAway, ImageChanged, ImageNotFound, SchemaOutdated
+from imageapi.pictures.errors import (
+    NotAPicture,
+    NotInStore,
+    StoreAway,
+    TooManyBytes,
+    UnfitPicture,
+)
 
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Token realm="Image API"'
@@ -59,6 +66,19 @@ KINDS: Mapping[type[Exception], Kind] = {
     Conflict: Kind("conflict", HTTPStatus.CONFLICT, "Something there stands against it"),
     ImageChanged: Kind("stale", HTTPStatus.PRECONDITION_FAILED, "The image has changed since"),
     TooLarge: TOO_LARGE,
+    TooManyBytes: TOO_LARGE,
+    Unreadable: UNREADABLE,
+    NotAForm: Kind("not-a-form", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "A form is needed here"),
+    NotAPicture: Kind(
+        "not-a-picture", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "Not a picture that is read here"
+    ),
+    UnfitPicture: Kind(
+        "unfit-picture", HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be taken"
+    ),
+    NotInStore: NOT_FOUND,
+    StoreAway: Kind(
+        "store-away", HTTPStatus.SERVICE_UNAVAILABLE, "The store of pictures is away", _RETRY
+    ),
     DatabaseAway: Kind(
         "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
     ),

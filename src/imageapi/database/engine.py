@@ -10,7 +10,7 @@ from contextlib import asynccontextmanager, contextmanager
 from typing import Any
 
 import asyncpg
-from sqlalchemy import Dialect
+from sqlalchemy import Dialect, text
 from sqlalchemy.dialects.postgresql.asyncpg import dialect as asyncpg_dialect
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
@@ -36,6 +36,7 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
 
+_HOLD_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
 
@@ -112,6 +113,13 @@ class Database:
         with translated():
             async with self._engine.begin() as connection:
                 yield connection
+
+    @asynccontextmanager
+    async def alone(self, name: str) -> AsyncIterator[None]:
+        """A block that nobody else is in at the same time with the same name, on any machine."""
+        async with self.transaction() as connection:
+            await connection.execute(_HOLD_NAME, {"name": name})
+            yield
 
     async def close(self) -> None:
         """Leave the server; what is under way is waited for."""

@@ -9,6 +9,8 @@
     └── StoreError
         ├── StoreAway       the store does not answer, or takes no more: asking again may help
         └── NotInStore      the store has nothing of this name
+
+    UnfitStore              the operator's address of a store cannot be one
 """
 
 
@@ -50,3 +52,7 @@ class NotInStore(StoreError):
 
     def __init__(self) -> None:
         super().__init__("The store has no such picture.")
+
+
+class UnfitStore(ValueError):
+    """The configured store cannot serve; ``str()`` follows the setting's name in a sentence."""

@@ -10,12 +10,15 @@ import re
 from base64 import urlsafe_b64encode
 from collections.abc import Mapping
 from hashlib import sha256
+from uuid import UUID
 
 from imageapi.pictures.views import View
 
 #: Where there is no picture to show.
 BLANK = "/assets/blank.jpg"
 KEY_BYTES = 16
+#: The name of an original in the store, whatever its format.
+ORIGINAL = "original"
 
 _SIGNATURE_BYTES = 16
 _VIEW = re.compile(
@@ -41,9 +44,14 @@ def view_of(name: str) -> View | None:
     return View(int(longest_edge), int(rotation or 0), crop)
 
 
+def store_key(album_id: str, picture: UUID, name: str) -> str:
+    """Where the picture's original, or a rendition of it, lies in the store."""
+    return f"{album_id}/{picture}/{name}"
+
+
 def original_name(format_: str) -> str:
-    """The file name of an original."""
-    return f"original.{format_}"
+    """The file name of an original in its path."""
+    return f"{ORIGINAL}.{format_}"
 
 
 def signature(asset_key: bytes, name: str) -> str:

@@ -1,0 +1,46 @@
+"""Where an address of the Internet is, by a MaxMind database that the operator has."""
+
+from collections.abc import Mapping
+from contextlib import suppress
+from pathlib import Path
+
+import maxminddb
+
+
+class UnfitPlaces(Exception):
+    """The file is no MaxMind database; ``str()`` is one line."""
+
+
+class Places:
+    """Finds positions by addresses; one without a database knows none."""
+
+    def __init__(self, path: Path | None) -> None:
+        """Open the database; raises UnfitPlaces."""
+        try:
+            self._reader = None if path is None else maxminddb.open_database(path)
+        except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
+            raise UnfitPlaces("is not a MaxMind database that can be read") from error
+
+    def find(self, address: str | None) -> list[int | float] | None:
+        """Latitude and longitude in degrees; None for what the database does not know."""
+        if self._reader is None or address is None:
+            return None
+        with suppress(ValueError, maxminddb.InvalidDatabaseError):
+            return _position(self._reader.get(address))
+        return None
+
+    def close(self) -> None:
+        """Close the database."""
+        if self._reader is not None:
+            self._reader.close()
+
+
+def _position(entry: object) -> list[int | float] | None:
+    location = entry.get("location") if isinstance(entry, Mapping) else None
+    if not isinstance(location, Mapping):
+        return None
+    latitude, longitude = location.get("latitude"), location.get("longitude")
+    if not isinstance(latitude, int | float) or not isinstance(longitude, int | float):
+        return None
+    fits = -90 <= latitude <= 90 and -180 <= longitude <= 180  # noqa: PLR2004 - degrees
+    return [latitude, longitude] if fits else None

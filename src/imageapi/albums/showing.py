@@ -1,0 +1,61 @@
+"""Pictures out: renditions made when they are first asked for, kept, and made once."""
+
+import asyncio
+
+from imageapi.albums.studio import Studio
+from imageapi.database.repository import StoredImage
+from imageapi.pictures.errors import NotInStore, UnfitPicture
+from imageapi.pictures.naming import ORIGINAL, store_key
+from imageapi.pictures.views import View
+
+#: So many renditions are made at once at most: each holds a connection to the database.
+MOST_AT_WORK = 2
+
+
+class Renditions:
+    """Shows views of pictures; of several who ask for the same one, one makes it."""
+
+    def __init__(self, studio: Studio) -> None:
+        self._studio = studio
+        self._turns = asyncio.Semaphore(MOST_AT_WORK)
+        self._making: dict[str, asyncio.Task[bytes]] = {}
+
+    async def show(self, album_id: str, image: StoredImage, name: str, view: View) -> bytes:
+        """The JPEG of this view; empty where it cannot be made.
+
+        Raises NotInStore for an image without a picture, StoreAway, DatabaseAway.
+        """
+        if image.picture is None:
+            raise NotInStore
+        key = store_key(album_id, image.picture, name)
+        try:
+            return await self._studio.store.get(key)
+        except NotInStore:
+            original = store_key(album_id, image.picture, ORIGINAL)
+            return await self._made_once(key, original, image.format, view)
+
+    async def close(self) -> None:
+        """Let what is being made be done."""
+        await asyncio.gather(*self._making.values(), return_exceptions=True)
+
+    async def _made_once(self, key: str, original: str, format_: str, view: View) -> bytes:
+        # A task of its own: whoever asked first may leave while others still wait.
+        if key not in self._making:
+            task = asyncio.create_task(self._make(key, original, format_, view))
+            self._making[key] = task
+            task.add_done_callback(lambda _: self._making.pop(key, None))
+        return await asyncio.shield(self._making[key])
+
+    async def _make(self, key: str, original: str, format_: str, view: View) -> bytes:
+        """Make and keep the rendition, unless another worker has meanwhile."""
+        async with self._turns, self._studio.database.alone(key):
+            try:
+                return await self._studio.store.get(key)
+            except NotInStore:
+                async with self._studio.store.as_file(original) as path:
+                    try:
+                        rendition = await self._studio.decoders.render(path, format_, view)
+                    except UnfitPicture:
+                        rendition = b""  # kept too: it would not be fit the next time either
+                await self._studio.store.put(key, rendition)
+                return rendition

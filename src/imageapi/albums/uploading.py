@@ -1,0 +1,216 @@
+"""Photographs in: the picture first, its record after, and never a record without its picture."""
+
+import hashlib
+import secrets
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from uuid import UUID, uuid4
+
+from imageapi.albums.errors import PublicIdTaken
+from imageapi.albums.geometry import best_position
+from imageapi.albums.rendering import view_of
+from imageapi.albums.studio import Studio
+from imageapi.database.changes import AlbumChange, changing
+from imageapi.database.repository import Images, StoredImage
+from imageapi.pictures.decoding import Facts
+from imageapi.pictures.errors import NotAPicture, StoreError, TooManyBytes
+from imageapi.pictures.formats import LONGEST_HEAD, sniff
+from imageapi.pictures.naming import BLANK, KEY_BYTES, ORIGINAL, rendition_name, store_key
+from imageapi.pictures.store import Incoming
+from imageapi.pictures.views import View
+from imageapi.records.image import Image, Location
+
+Degrees = list[int | float]
+
+
+@dataclass(frozen=True, slots=True)
+class Given:
+    """What whoever adds a picture says of it. Positions are latitude and longitude in degrees."""
+
+    public_id: UUID | None = None
+    tags: Sequence[str] = ()
+    location: Location | None = None
+    gps_html: Degrees | None = None
+    gps_ip: Degrees | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Content:
+    """What can be said of a picture's bytes without decoding them."""
+
+    format: str
+    length_bytes: int
+    md5: str
+    sha256: bytes
+
+
+class Arriving:
+    """A picture on its way in: hashed, measured and recognised while it is written."""
+
+    def __init__(self, incoming: Incoming, limit_bytes: int, picture: UUID) -> None:
+        self.incoming = incoming
+        self.picture = picture
+        self._limit_bytes = limit_bytes
+        self._length_bytes = 0
+        self._head = bytearray()
+        self._format: str | None = None
+        self._md5 = hashlib.md5(usedforsecurity=False)
+        self._sha256 = hashlib.sha256()
+
+    async def write(self, chunk: bytes) -> None:
+        """Take the next bytes; raises TooManyBytes, NotAPicture, StoreAway."""
+        self._length_bytes += len(chunk)
+        if self._length_bytes > self._limit_bytes:
+            raise TooManyBytes(self._limit_bytes)
+        if self._format is None:
+            self._head += chunk[:LONGEST_HEAD]
+            if len(self._head) >= LONGEST_HEAD:
+                self._recognise()
+        self._md5.update(chunk)
+        self._sha256.update(chunk)
+        await self.incoming.write(chunk)
+
+    def content(self) -> Content:
+        """What has come, now that all of it has; raises NotAPicture."""
+        format_ = self._format or self._recognise()
+        digest = self._sha256.digest()
+        return Content(format_, self._length_bytes, self._md5.hexdigest(), digest)
+
+    def _recognise(self) -> str:
+        self._format = sniff(bytes(self._head))
+        if self._format is None:
+            raise NotAPicture
+        return self._format
+
+
+@dataclass(frozen=True, slots=True)
+class Uploader:
+    """Adds pictures to an album on behalf of ``user_id``; ``kind`` is that of its events."""
+
+    studio: Studio
+    album_id: str
+    user_id: str | None
+    kind: str = field(default="add")
+
+    @asynccontextmanager
+    async def arriving(self) -> AsyncIterator[Arriving]:
+        """A picture to be written and then added; thrown away where it is not."""
+        picture = uuid4()
+        key = store_key(self.album_id, picture, ORIGINAL)
+        async with self.studio.store.incoming(key) as incoming:
+            yield Arriving(incoming, self.studio.limits.most_bytes, picture)
+
+    async def find(self, sha256: bytes) -> StoredImage | None:
+        """The image of the album with this content, unless it is in the trash."""
+        return await Images(self.studio.database).find_by_digest(self.album_id, sha256)
+
+    async def add(self, arriving: Arriving, given: Given) -> tuple[StoredImage, bool]:
+        """The image of the picture, and whether it is new: the same one again is found instead.
+
+        Raises NotAPicture, UnfitPicture, PublicIdTaken, StoreAway, DatabaseAway.
+        """
+        content = arriving.content()
+        if (there := await self.find(content.sha256)) is not None:
+            return there, False
+        await arriving.incoming.flushed()
+        edge = self.studio.rendering.sizes["mini"]
+        facts = await self.studio.decoders.inspect(
+            arriving.incoming.path, content.format, View(edge)
+        )
+        await arriving.incoming.keep()
+        image = new_image(self.album_id, content, facts, given)
+        return await self._record(arriving.picture, image, content, facts)
+
+    async def _record(
+        self, picture: UUID, image: Image, content: Content, facts: Facts
+    ) -> tuple[StoredImage, bool]:
+        """Write the record of a picture that is kept; let go of the picture if none comes of it.
+
+        Where it stays unknown whether the record was written, the picture stays: an orphan can be
+        removed later, a picture that is missing cannot be brought back.
+        """
+        async with changing(
+            self.studio.database,
+            self.album_id,
+            self.user_id,
+            rendering=self.studio.rendering.name,
+        ) as change:
+            there = await change.find_by_digest(content.sha256)
+            is_taken = there is None and await change.find(UUID(image.public_id)) is not None
+            if there is None and not is_taken:
+                stored = await self._add(change, picture, image, content)
+        if there is None and not is_taken:
+            await self._keep_mini(picture, image, facts.mini)
+            return stored, True
+        with suppress(StoreError):
+            await self.studio.store.delete(store_key(self.album_id, picture, ORIGINAL))
+        if there is None:
+            raise PublicIdTaken(UUID(image.public_id))
+        return there, False
+
+    async def _keep_mini(self, picture: UUID, image: Image, mini: bytes) -> None:
+        """Keep what was made as a proof; without it, it is made again when it is asked for."""
+        view = view_of(image, self.studio.rendering.sizes["mini"])
+        with suppress(StoreError):
+            key = store_key(self.album_id, picture, rendition_name("mini", view))
+            await self.studio.store.put(key, mini)
+
+    async def _add(
+        self, change: AlbumChange, picture: UUID, image: Image, content: Content
+    ) -> StoredImage:
+        public_id = UUID(image.public_id)
+        asset_key = secrets.token_bytes(KEY_BYTES)
+        record = self.studio.rendering.text(image, asset_key)
+        latitude, longitude = image.gps or (None, None)
+        await change.add(
+            public_id=public_id,
+            created_at=image.created_at,
+            tags=image.tags,
+            record=record,
+            format=content.format,
+            latitude=latitude,
+            longitude=longitude,
+            picture=picture,
+            asset_key=asset_key,
+            digest=content.sha256,
+        )
+        named = str(public_id)
+        await change.note(self.kind, [public_id], {named: None}, {named: {"tags": image.tags}})
+        return (await change.images([public_id]))[0]
+
+
+def new_image(album_id: str, content: Content, facts: Facts, given: Given) -> Image:
+    """The image of a picture that has just come."""
+    now = datetime.now(UTC)
+    size = {"width": facts.width, "height": facts.height}
+    infos = {
+        "bytes": content.length_bytes,
+        "created_at": now.isoformat(timespec="seconds"),
+        "etag": content.md5,
+        "format": facts.format,
+        "resource_type": "image",
+        "tags": list(dict.fromkeys([album_id, *given.tags])),
+        "type": "private",
+        **size,
+    }
+    if given.location is not None:
+        infos["location"] = given.location
+    return Image.model_validate(
+        {
+            "public_id": str(given.public_id or uuid4()),
+            "infos": infos,
+            "exifs": facts.exifs,
+            "gps": best_position(facts.position, given.gps_html, given.gps_ip),
+            "gps_ip": given.gps_ip,
+            "gps_exifs": facts.position,
+            "gps_html": given.gps_html,
+            "created_at": now.isoformat(timespec="milliseconds"),
+            **size,
+            "rotation": 0,
+            **dict.fromkeys(("crop_x", "crop_y", "crop_w", "crop_h"), 0.0),
+            "album_id": album_id,
+            "thumbnails": dict.fromkeys(("full", "large", "mini"), BLANK),
+        }
+    )

@@ -1,0 +1,133 @@
+"""Photographs in."""
+
+import math
+from contextlib import suppress
+from typing import Annotated, Any
+from uuid import UUID
+
+from fastapi import APIRouter, Depends, Request, Response
+from pydantic import TypeAdapter, ValidationError
+
+from imageapi.albums.errors import Conflict
+from imageapi.albums.uploading import Given, Uploader
+from imageapi.api.answers import json_image
+from imageapi.api.dependencies import MayAddImages
+from imageapi.api.errors import TooLarge, UnfitParameter, Unreadable
+from imageapi.api.forms import FILE, MARGIN_BYTES, Fields, read_form
+from imageapi.api.problems import problem_responses
+from imageapi.pictures.errors import NotAPicture, StoreAway
+from imageapi.records.image import Image, Location
+from imageapi.records.values import LONGEST_TAG, MOST_TAGS, PUBLIC_ID, GivenTag
+
+router = APIRouter(tags=["images"])
+
+_KNOWN = {"public_id", "latitude", "longitude", "accuracy", "tags"}
+_TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
+_NUMBER = {"type": "number"}
+_FORM = {
+    "type": "object",
+    "required": [FILE],
+    "properties": {
+        FILE: {"type": "string", "format": "binary", "description": "The picture"},
+        "public_id": {"type": "string", "format": "uuid", "description": "The image's id to be"},
+        "latitude": {**_NUMBER, "description": "Degrees, as the browser gives them"},
+        "longitude": {**_NUMBER, "description": "Degrees"},
+        "accuracy": {**_NUMBER, "description": "Metres"},
+        "tags": {
+            "type": "array",
+            "items": {"type": "string", "minLength": 1, "maxLength": LONGEST_TAG},
+            "maxItems": MOST_TAGS,
+            "description": "Repeatable",
+        },
+    },
+}
+_BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
+
+
+async def _gps_ip(request: Request) -> list[int | float] | None:
+    """The position of the client's address, where it is known."""
+    address = request.client.host if request.client else None
+    position: list[int | float] | None = request.app.state.places.find(address)
+    return position
+
+
+@router.post(
+    "/images",
+    operation_id="uploadImage",
+    status_code=201,
+    response_model=Image,
+    responses={
+        200: {"description": "The album has the picture already: its image", "model": Image},
+        **problem_responses(Unreadable, TooLarge, NotAPicture, Conflict, StoreAway),
+    },
+    openapi_extra=_BODY,
+)
+async def upload_image(
+    uploader: MayAddImages,
+    gps_ip: Annotated[list[int | float] | None, Depends(_gps_ip)],
+    request: Request,
+) -> Response:
+    """Add a picture to the album.
+
+    Its format, size, date and position are read from its content. The same picture again in the
+    same album answers 200 with the image that is there.
+    """
+    request.state.limit_bytes = uploader.studio.limits.most_bytes + MARGIN_BYTES
+    async with uploader.arriving() as arriving:
+        fields = await read_form(request, arriving.write)
+        image, is_new = await uploader.add(arriving, _given(uploader, fields, gps_ip))
+    headers = {"Location": f"{request.url.path}/{image.public_id}"}
+    return json_image(uploader.album_id, image, headers, 201 if is_new else 200)
+
+
+def _given(uploader: Uploader, fields: Fields, gps_ip: list[int | float] | None) -> Given:
+    """What the form says; raises UnfitParameter. Positions that make no sense are none."""
+    for name in fields.keys() - _KNOWN:
+        raise UnfitParameter(f"/body/{name[:64]}", "is not a field of this form")
+    latitude = _number(fields, "latitude", -90, 90)
+    longitude = _number(fields, "longitude", -180, 180)
+    accuracy = _number(fields, "accuracy", 0, 1e12)
+    location, gps_html = None, None
+    if latitude is not None and longitude is not None:
+        gps_html = [latitude, longitude]
+        if accuracy is not None:
+            location = Location(accuracy=accuracy, latitude=latitude, longitude=longitude)
+    return Given(_public_id(fields), _tags(uploader.album_id, fields), location, gps_html, gps_ip)
+
+
+def _number(fields: Fields, name: str, low: float, high: float) -> int | float | None:
+    text = fields.get(name, [""])[-1]
+    with suppress(ValueError):
+        number: int | float = int(text) if text.isdecimal() else float(text)
+        if math.isfinite(number) and low <= number <= high:
+            return number
+    return None
+
+
+def _public_id(fields: Fields) -> UUID | None:
+    text = fields.get("public_id", [""])[-1]
+    if not text:
+        return None
+    if PUBLIC_ID.fullmatch(text) is None:
+        raise UnfitParameter("/body/public_id", "is not a UUID")
+    return UUID(text)
+
+
+def _tags(album_id: str, fields: Fields) -> list[str]:
+    tags = []
+    for text in filter(None, fields.get("tags", [])):
+        try:
+            tag = _TAG.validate_python(text)
+        except ValidationError as error:
+            raise UnfitParameter("/body/tags", _reason(error)) from error
+        if tag == album_id:
+            raise UnfitParameter("/body/tags", "must not be the album's id")
+        tags.append(tag)
+    if len(set(tags)) > MOST_TAGS:
+        raise UnfitParameter("/body/tags", f"are more than {MOST_TAGS}")
+    return tags
+
+
+def _reason(error: ValidationError) -> str:
+    reason: dict[str, Any] = dict(error.errors(include_url=False, include_input=False)[0])
+    return str(reason["msg"])

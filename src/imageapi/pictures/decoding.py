@@ -1,0 +1,248 @@
+"""Pictures of strangers, decoded by processes that may die of them.
+
+libvips, libheif and their codecs are large and written in C; what breaks them breaks a child,
+and the picture is unfit. `decoder` is what runs in the child; nothing of it is loaded here.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from contextlib import suppress
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from imageapi.pictures.errors import UnfitPicture
+from imageapi.pictures.views import View
+
+MOST_JOBS = 200
+"""After how many jobs a child is replaced, so that what a library leaks is given back."""
+
+LARGEST_HEADER_BYTES = 1024**2
+LARGEST_BLOB_BYTES = 64 * 1024**2
+_LONGEST_SENTENCE = 200
+
+_DECODER = "imageapi.pictures.decoder"
+_ENVIRONMENT = {
+    "VIPS_CONCURRENCY": "1",
+    "VIPS_DISC_THRESHOLD": "1000g",  # no temporary files: RLIMIT_FSIZE forbids them
+    "MALLOC_ARENA_MAX": "2",
+}
+_KEPT_PREFIXES = ("LD_LIBRARY_PATH", "DYLD_", "SYSTEMROOT")
+_MALFORMED = (KeyError, TypeError, ValueError)
+_CANNOT = "The picture cannot be decoded."
+_TOO_LONG = "The picture takes too long to decode."
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What a picture is: pixels upright, what the camera wrote, and a JPEG of the view."""
+
+    format: str
+    width: int
+    height: int
+    exifs: dict[str, object]
+    position: list[float] | None
+    mini: bytes
+
+
+class Decoders:
+    """At most `count` children at work, started when first needed and kept.
+
+    A picture of more than `most_pixels` is unfit, as is one that takes longer than `seconds`.
+    """
+
+    def __init__(self, count: int, most_pixels: int, seconds: float = 30.0) -> None:
+        self._turns = asyncio.Semaphore(count)
+        self._most_pixels = most_pixels
+        self._seconds = seconds
+        self._idle: list[_Child] = []
+        self._children: set[_Child] = set()
+        self._endings: set[asyncio.Task[None]] = set()
+        self._closed = False
+
+    async def inspect(self, path: Path, format_: str, view: View) -> Facts:
+        """What the picture is, with a JPEG of the view as proof that it can be decoded.
+
+        Raises UnfitPicture, and OSError where the file cannot be opened.
+        """
+        answer, mini = await self._asked(path, format_, view, inspect=True)
+        try:
+            return _facts(answer, format_, self._most_pixels, mini)
+        except _MALFORMED:
+            raise UnfitPicture(_CANNOT) from None
+
+    async def render(self, path: Path, format_: str, view: View) -> bytes:
+        """A JPEG of the view in sRGB, without metadata.
+
+        Raises UnfitPicture, and OSError where the file cannot be opened.
+        """
+        return (await self._asked(path, format_, view, inspect=False))[1]
+
+    async def close(self) -> None:
+        """End all children, also those at work. Returns when they are gone."""
+        self._closed = True
+        for child in list(self._children):
+            self._retire(child)
+        while self._endings:
+            await asyncio.wait(self._endings)
+
+    async def _asked(
+        self, path: Path, format_: str, view: View, *, inspect: bool
+    ) -> tuple[dict[str, Any], bytes]:
+        job = self._job(path, format_, view, inspect=inspect)
+        async with self._turns:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    answer, blob = await self._answered(job)
+            except TimeoutError:
+                raise UnfitPicture(_TOO_LONG) from None
+        if isinstance(number := answer.get("errno"), int):
+            raise OSError(number, os.strerror(number))
+        if isinstance(sentence := answer.get("unfit"), str):
+            raise UnfitPicture(sentence[:_LONGEST_SENTENCE])
+        if not blob.startswith(b"\xff\xd8\xff"):
+            raise UnfitPicture(_CANNOT)
+        return answer, blob
+
+    def _job(self, path: Path, format_: str, view: View, *, inspect: bool) -> dict[str, Any]:
+        return {
+            "path": os.fspath(path.absolute()),
+            "format": format_,
+            "view": asdict(view),
+            "inspect": inspect,
+            "most_pixels": self._most_pixels,
+            "seconds": self._seconds + 1,  # should nobody be left to kill it
+        }
+
+    async def _answered(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """The answer of a child at rest, or of a new one, also where the first died of the job."""
+        if self._idle:
+            with suppress(_Died):
+                return await self._answered_by(self._idle.pop(), job)
+        try:
+            return await self._answered_by(await self._started(), job)
+        except _Died:
+            self._check_open()
+            raise UnfitPicture(_CANNOT) from None
+
+    async def _answered_by(
+        self, child: "_Child", job: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes]:
+        whole = False
+        try:
+            answer = await child.ask(job)
+            whole = True
+            return answer
+        finally:  # also when cancelled: a child that still works answers nobody else
+            if whole and child.jobs < MOST_JOBS and not self._closed:
+                self._idle.append(child)
+            else:
+                self._retire(child)
+
+    async def _started(self) -> "_Child":
+        self._check_open()
+        child = _Child(
+            await asyncio.create_subprocess_exec(
+                *(sys.executable, "-I", "-W", "ignore", "-m", _DECODER),
+                stdin=asyncio.subprocess.PIPE,
+                stdout=asyncio.subprocess.PIPE,
+                stderr=asyncio.subprocess.DEVNULL,
+                env=_ENVIRONMENT | _kept_variables(),
+                start_new_session=True,  # Ctrl-C at the terminal is for the parent
+            )
+        )
+        self._children.add(child)
+        if self._closed:
+            self._retire(child)
+        self._check_open()
+        return child
+
+    def _check_open(self) -> None:
+        if self._closed:
+            raise RuntimeError("the decoders are closed")
+
+    def _retire(self, child: "_Child") -> None:
+        """Kill the child now; `close` waits for its end."""
+        child.kill()
+        ending = asyncio.create_task(child.end())
+        self._endings.add(ending)
+        ending.add_done_callback(self._endings.discard)
+        ending.add_done_callback(lambda _: self._children.discard(child))
+
+
+class _Died(Exception):
+    """The child ended without an answer, or its answer is none."""
+
+
+class _Child:
+    """A process that decodes: one job at a time."""
+
+    def __init__(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdin is not None
+        assert process.stdout is not None
+        self._process = process
+        self._stdin = process.stdin
+        self._stdout = process.stdout
+        self.jobs = 0
+
+    async def ask(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """The answer's header and blob. Raises _Died."""
+        self.jobs += 1
+        text = json.dumps(job).encode()
+        try:
+            self._stdin.write(len(text).to_bytes(4) + text)
+            await self._stdin.drain()
+            header = json.loads(
+                await self._read(int.from_bytes(await self._read(4)), LARGEST_HEADER_BYTES),
+                parse_constant=_refused,
+            )
+            return header, await self._read(header["blob"], LARGEST_BLOB_BYTES)
+        except (EOFError, OSError, RecursionError, *_MALFORMED):
+            raise _Died from None
+
+    async def _read(self, length: int, limit: int = 4) -> bytes:
+        if not 0 <= length <= limit:
+            raise ValueError("too long")
+        return await self._stdout.readexactly(length)
+
+    def kill(self) -> None:
+        """End it, whatever it does."""
+        with suppress(ProcessLookupError):
+            self._process.kill()
+
+    async def end(self) -> None:
+        """Return when it is gone and its pipes are closed."""
+        self._stdin.close()
+        with suppress(OSError):
+            while await self._stdout.read(2**16):
+                pass
+        await self._process.wait()
+
+
+def _refused(constant: str) -> None:
+    raise ValueError(constant)
+
+
+def _kept_variables() -> dict[str, str]:
+    return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_PREFIXES)}
+
+
+def _facts(answer: dict[str, Any], format_: str, most_pixels: int, mini: bytes) -> Facts:
+    """What the child says of the picture; raise one of _MALFORMED where it cannot be."""
+    width, height, exifs, position = (
+        answer[name] for name in ("width", "height", "exifs", "position")
+    )
+    if not (isinstance(width, int) and isinstance(height, int) and isinstance(exifs, dict)):
+        raise TypeError("not what was asked for")
+    if width < 1 or height < 1 or width * height > most_pixels:
+        raise ValueError("no such size")
+    if isinstance(position, str):
+        raise TypeError("no position")
+    if position is not None:
+        latitude, longitude = (float(each) for each in position)
+        if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # noqa: PLR2004  # degrees
+            raise ValueError("no place on Earth")
+        position = [latitude, longitude]
+    return Facts(format_, width, height, exifs, position, mini)

@@ -1,0 +1,195 @@
+"""Pictures in a folder.
+
+What is written is staged in ``.incoming``, on the same file system, and moved to its place once it
+is on the disk: no power cut and no kill leaves half a picture under a key.
+"""
+
+import os
+from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from datetime import timedelta
+from errno import EACCES
+from io import FileIO
+from pathlib import Path
+from stat import S_ISREG
+from uuid import uuid4
+
+from obstore.store import LocalStore
+
+from imageapi.pictures.errors import NotInStore, StoreAway
+from imageapi.pictures.keeping import (
+    CHUNK_BYTES,
+    Incoming,
+    Kept,
+    Staged,
+    checked,
+    in_thread,
+    listed,
+    swept,
+    translated,
+)
+
+_STAGING = ".incoming"
+_PRIVATE = 0o700
+
+
+class Folder:
+    """A store in a folder, which is made where it is missing. Raises OSError if it cannot be."""
+
+    def __init__(self, root: Path) -> None:
+        self.root = root
+        self._staging = root / _STAGING
+        root.mkdir(_PRIVATE, parents=True, exist_ok=True)
+        self._staging.mkdir(_PRIVATE, exist_ok=True)
+        for folder in (root, self._staging):
+            if not os.access(folder, os.W_OK | os.X_OK):
+                raise PermissionError(EACCES, os.strerror(EACCES))
+        for folder in (root, *root.parents):
+            with suppress(OSError):  # those above may be another's
+                _sync_folder(folder)
+        self._local = LocalStore(root)
+
+    @asynccontextmanager
+    async def incoming(self, key: str) -> AsyncIterator[Incoming]:
+        """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
+        staged = self._staged()
+
+        async def finish() -> None:
+            with translated():
+                await in_thread(self._place, staged, checked(key))
+
+        try:
+            with translated():
+                await in_thread(staged.open)
+            yield Incoming(staged, finish)
+        finally:
+            await in_thread(staged.discard)
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Keep something small, whole or not at all."""
+        with translated():
+            await in_thread(self._put, checked(key), content)
+
+    async def get(self, key: str) -> bytes:
+        """All of it."""
+        with self._reading():
+            return await in_thread((self.root / checked(key)).read_bytes)
+
+    async def stream(
+        self, key: str, start: int = 0, end: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to before `end`, in chunks."""
+        path, at = self.root / checked(key), start
+        with ExitStack() as held:
+            with self._reading():
+                file = await in_thread(lambda: held.enter_context(FileIO(path)))
+                file.seek(start)
+            while end is None or at < end:
+                most = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - at)
+                with translated():
+                    chunk = await in_thread(file.read, most)
+                if not chunk:
+                    return
+                yield chunk
+                at += len(chunk)
+
+    async def size(self, key: str) -> int:
+        """How many bytes there are."""
+        with self._reading():
+            return (await in_thread(_regular, self.root / checked(key))).st_size
+
+    async def delete(self, key: str) -> None:
+        """Have nothing under the key, and no empty folders above it."""
+        with suppress(NotInStore), self._reading():
+            await in_thread(self._delete, checked(key))
+
+    async def list(self, prefix: str = "") -> AsyncIterator[Kept]:
+        """What is kept, in no order."""
+        self._check_there()
+        async for each in listed(self._local, prefix):
+            if not each.key.startswith(f"{_STAGING}/"):
+                yield each
+
+    @asynccontextmanager
+    async def as_file(self, key: str) -> AsyncIterator[Path]:
+        """The file itself."""
+        path = self.root / checked(key)
+        with self._reading():
+            await in_thread(_regular, path)
+        yield path
+
+    async def sweep(self, older_than: timedelta) -> int:
+        """Remove staged files that were not written to for so long."""
+        with translated():
+            return await in_thread(swept, self._staging, "*", older_than)
+
+    @contextmanager
+    def _reading(self) -> Iterator[None]:
+        try:
+            with translated(NotInStore):
+                yield
+        except NotInStore:
+            self._check_there()
+            raise
+
+    def _check_there(self) -> None:
+        """Raise StoreAway where the folder is gone: a disk that is not mounted has lost nothing."""
+        if not os.access(self._staging, os.F_OK):
+            raise StoreAway
+
+    def _staged(self) -> Staged:
+        return Staged(self._staging / str(uuid4()))
+
+    def _put(self, key: str, content: bytes) -> None:
+        staged = self._staged()
+        try:
+            staged.open()
+            staged.write(content)
+            self._place(staged, key)
+        finally:
+            staged.discard()
+
+    def _place(self, staged: Staged, key: str) -> None:
+        """Move what is staged to its key, so that it survives a power cut on return."""
+        staged.sync()
+        target = self.root / key
+        above = self._above(key)
+        while True:
+            try:
+                for folder in reversed(above):
+                    with suppress(FileExistsError):
+                        folder.mkdir(_PRIVATE)
+                staged.path.replace(target)
+                break
+            except FileNotFoundError:
+                if not staged.path.exists():
+                    raise
+                # A deletion took a folder that was still empty.
+        for folder in (*above, self.root):
+            with suppress(FileNotFoundError):  # deleted again
+                _sync_folder(folder)
+
+    def _delete(self, key: str) -> None:
+        (self.root / key).unlink()
+        with suppress(OSError):  # the first that is not empty
+            for folder in self._above(key):
+                folder.rmdir()
+
+    def _above(self, key: str) -> Sequence[Path]:
+        """The folders between the key and the root, from below."""
+        return [self.root / above for above in Path(key).parents[:-1]]
+
+
+def _regular(path: Path) -> os.stat_result:
+    found = path.stat()
+    if not S_ISREG(found.st_mode):
+        raise FileNotFoundError
+    return found
+
+
+def _sync_folder(folder: Path) -> None:
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,59 @@
+"""Which format a file has, by its first bytes: what it calls itself is never asked."""
+
+from collections.abc import Mapping
+
+LONGEST_HEAD = 64
+"""How many of a file's first bytes are enough to tell."""
+
+MEDIA_TYPES: Mapping[str, str] = {
+    "jpg": "image/jpeg",
+    "png": "image/png",
+    "webp": "image/webp",
+    "gif": "image/gif",
+    "tiff": "image/tiff",
+    "heic": "image/heic",
+    "heif": "image/heif",
+    "avif": "image/avif",
+}
+"""The formats that are read, and what each is called in HTTP (IANA media types)."""
+
+_BEGINNINGS = {
+    b"\xff\xd8\xff": "jpg",
+    b"\x89PNG\r\n\x1a\n": "png",
+    b"GIF87a": "gif",
+    b"GIF89a": "gif",
+    b"II*\0": "tiff",
+    b"MM\0*": "tiff",
+    b"II+\0": "tiff",  # BigTIFF: offsets of eight bytes
+    b"MM\0+": "tiff",
+}
+# ISO/IEC 23008-12 §10: what a file promises to be. mif1 alone leaves the codec open.
+_BRANDS = {
+    b"heic": "heic",
+    b"heix": "heic",
+    b"heim": "heic",
+    b"heis": "heic",
+    b"avif": "avif",
+    b"avis": "avif",
+}
+
+
+def sniff(head: bytes) -> str | None:
+    """The name of the format in MEDIA_TYPES, or None for all that is not read."""
+    for beginning, name in _BEGINNINGS.items():
+        if head.startswith(beginning):
+            return name
+    if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
+        return "webp"
+    return _sniff_boxes(head) if head[4:8] == b"ftyp" else None
+
+
+def _sniff_boxes(head: bytes) -> str | None:
+    """ISO/IEC 14496-12 §4.3: the brand that comes first among the major and the compatible."""
+    box = head[: int.from_bytes(head[:4])]
+    major = box[8:12]
+    compatible = (box[at : at + 4] for at in range(16, len(box), 4))
+    for brand in (major, *compatible):
+        if brand in _BRANDS:
+            return _BRANDS[brand]
+    return "heif" if major == b"mif1" else None

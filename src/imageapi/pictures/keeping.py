@@ -1,0 +1,181 @@
+"""What folders and buckets have in common: keys, errors, and files that are not there yet."""
+
+import asyncio
+import os
+import re
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from functools import partial
+from io import FileIO
+from pathlib import Path
+from time import time
+from typing import TypeVar
+
+from obstore.exceptions import BaseError
+from obstore.store import ObjectStore
+
+from imageapi.pictures.errors import NotInStore, StoreAway
+
+#: What is written, and handed out, at once.
+CHUNK_BYTES = 1024**2
+
+#: A name within a key. None leads elsewhere.
+PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+"
+
+_KEY = re.compile(rf"(?!\.incoming(?:/|$)){PART}(?:/{PART})*")
+_LISTED_AT_ONCE = 1000
+_MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Kept:
+    """Something that a store has."""
+
+    key: str
+    size_bytes: int
+    modified: datetime
+
+
+def checked(key: str) -> str:
+    """The key. It is ours, so that another than we make is a mistake of this program."""
+    assert _KEY.fullmatch(key), f"not a key: {key!r}"
+    return key
+
+
+@contextmanager
+def translated(missing: type[StoreAway | NotInStore] = StoreAway) -> Iterator[None]:
+    """What the disk or the bucket raises, as an error of ours."""
+    try:
+        yield
+    except _MISSING as error:
+        raise missing from error
+    except (BaseError, OSError) as error:
+        raise StoreAway from error
+
+
+async def in_thread(work: Callable[..., T], *arguments: object) -> T:
+    """What `work` returns in a thread. When cancelled, return no sooner than the thread does.
+
+    So whoever is cancelled may close and remove what the thread was working on.
+    """
+    running = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments))
+    try:
+        return await asyncio.shield(running)
+    except asyncio.CancelledError:
+        while not running.done():
+            with suppress(asyncio.CancelledError):
+                await asyncio.wait([running])
+        running.exception()
+        raise
+
+
+async def listed(
+    store: ObjectStore, prefix: str, seconds: float | None = None
+) -> AsyncIterator[Kept]:
+    """What is kept under the prefix. A page may take this long."""
+    pages = store.list(prefix or None, chunk_size=_LISTED_AT_ONCE)
+    while True:
+        with translated():
+            async with asyncio.timeout(seconds):
+                page = await anext(pages, None)
+        if page is None:
+            return
+        for each in page:
+            yield Kept(each["path"], each["size"], each["last_modified"])
+
+
+class Staged:
+    """A file for one's own use, until it is moved to its place or discarded."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: FileIO | None = None
+
+    def open(self) -> None:
+        """Make the file; nobody but this user may read it."""
+        self._file = FileIO(self.path, "xb", opener=partial(os.open, mode=0o600))
+
+    def write(self, content: bytes) -> None:
+        """Write all of it."""
+        assert self._file is not None
+        rest = memoryview(content)
+        while rest:
+            rest = rest[self._file.write(rest) :]
+
+    def sync(self) -> None:
+        """Have it on the disk."""
+        assert self._file is not None
+        os.fsync(self._file.fileno())
+
+    def discard(self) -> None:
+        """Close it, and remove it where it still is."""
+        with suppress(OSError):
+            if self._file is not None:
+                self._file.close()
+        with suppress(OSError):
+            self.path.unlink()
+
+
+class Incoming:
+    """A picture on its way into a store. It is for one task at a time.
+
+    Every method raises StoreAway; after that, and after `keep`, there is no more to be done.
+    """
+
+    def __init__(
+        self,
+        staged: Staged,
+        finish: Callable[[], Awaitable[None]],
+        send: Callable[[bytes], Awaitable[None]] | None = None,
+    ) -> None:
+        self._staged = staged
+        self._finish = finish
+        self._send = send
+        self._waiting = bytearray()
+        self._usable = True
+
+    @property
+    def path(self) -> Path:
+        """The file that holds what was written, once it is `flushed` and until it is kept."""
+        return self._staged.path
+
+    async def write(self, chunk: bytes) -> None:
+        """Take what comes next. It may wait in memory until there is 1 MiB of it."""
+        self._waiting += chunk
+        if len(self._waiting) >= CHUNK_BYTES:
+            await self.flushed()
+
+    async def flushed(self) -> Path:
+        """The file, with all that was written until now in it."""
+        if not self._usable:
+            raise StoreAway
+        self._usable = False  # what fails or is cancelled half way cannot be taken up again
+        waiting, self._waiting = bytes(self._waiting), bytearray()
+        if waiting:
+            with translated():
+                await in_thread(self._staged.write, waiting)
+            if self._send is not None:
+                await self._send(waiting)
+        self._usable = True
+        return self.path
+
+    async def keep(self) -> None:
+        """Have all of it under the key, durable. When cancelled: whole or not at all."""
+        await self.flushed()
+        self._usable = False
+        await self._finish()
+
+
+def swept(folder: Path, pattern: str, older_than: timedelta) -> int:
+    """Remove the folder's files of such names that were not written to for so long."""
+    count = 0
+    for path in folder.glob(pattern):
+        with suppress(OSError):  # another's, or gone by itself
+            if path.stat().st_mtime < time() - older_than.total_seconds():
+                path.unlink()
+                count += 1
+    return count

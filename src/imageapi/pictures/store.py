@@ -1,0 +1,111 @@
+"""Where pictures are kept: a folder, or a bucket of S3, Google Cloud Storage or Azure.
+
+Keys are this service's own, such as ``album/uuid/name.jpg``. What is under a key is whole: it comes
+there at once, after it was written elsewhere, and of two that come at the same time one wins.
+Whatever a disk or a bucket may raise comes out as StoreAway or NotInStore.
+"""
+
+import re
+import tempfile
+from collections.abc import AsyncGenerator, AsyncIterator
+from contextlib import AbstractAsyncContextManager
+from datetime import timedelta
+from pathlib import Path
+from typing import Protocol
+
+from obstore.exceptions import BaseError
+from obstore.store import from_url
+
+from imageapi.pictures.bucket import CLIENT, RETRIES, Bucket
+from imageapi.pictures.errors import UnfitStore
+from imageapi.pictures.folder import Folder
+from imageapi.pictures.keeping import PART, Incoming, Kept
+
+__all__ = ["Incoming", "Kept", "Store", "open_store"]
+
+_URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:.*", re.DOTALL)  # a drive of Windows is one letter
+_BUCKET = re.compile(rf"(?:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(?:/{PART})*/?")
+_QUOTED = re.compile(r"""(["'`]).*\1""")
+
+
+class Store(Protocol):
+    """A folder or a bucket.
+
+    Every method raises StoreAway where the store does not answer, refuses or is full: of a bucket
+    that cannot be reached, after about ten seconds.
+    """
+
+    def incoming(self, key: str) -> AbstractAsyncContextManager[Incoming]:
+        """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
+
+    async def put(self, key: str, content: bytes) -> None:
+        """Keep something small, whole or not at all. It is durable on return."""
+
+    async def get(self, key: str) -> bytes:
+        """All of something small. Raises NotInStore."""
+
+    def stream(
+        self, key: str, start: int = 0, end: int | None = None
+    ) -> AsyncGenerator[bytes, None]:
+        """The bytes from `start` to before `end`, in chunks of at most 1 MiB.
+
+        `start` is 0 or within the content, `end` after it. Raises NotInStore at the first chunk.
+        """
+
+    async def size(self, key: str) -> int:
+        """How many bytes there are. Raises NotInStore."""
+
+    async def delete(self, key: str) -> None:
+        """Have nothing under the key, also where nothing was."""
+
+    def list(self, prefix: str = "") -> AsyncIterator[Kept]:
+        """What is kept, in no order. The prefix is whole parts: ``a/b`` is none of ``a/bc``."""
+
+    def as_file(self, key: str) -> AbstractAsyncContextManager[Path]:
+        """A file with the content, to be read within the block and not changed.
+
+        Raises NotInStore.
+        """
+
+    async def sweep(self, older_than: timedelta) -> int:
+        """Remove what killed processes left half written on this machine; how many there were.
+
+        Parts that they left in a bucket are for a lifecycle rule of the bucket, such as S3's
+        ``AbortIncompleteMultipartUpload``.
+        """
+
+
+def open_store(address: str | Path, scratch: Path | None = None) -> Store:
+    """The store in a folder, made where it is missing, or at s3://, gs:// or az://.
+
+    A bucket's credentials, endpoint and region are those of the usual environment variables. It is
+    not contacted here. `scratch` is a folder for files on their way to or from a bucket, by default
+    the system's for temporary files. Raises UnfitStore.
+    """
+    if isinstance(address, str) and _URL.fullmatch(address):
+        return _bucket(address, scratch or Path(tempfile.gettempdir()))
+    if not str(address):
+        raise UnfitStore("is empty")
+    return _folder(Path(address))
+
+
+def _folder(path: Path) -> Folder:
+    try:
+        return Folder(path.expanduser().absolute())
+    except (OSError, RuntimeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else error
+        raise UnfitStore(f"is no folder that can be used: {path}: {reason}") from error
+
+
+def _bucket(url: str, scratch: Path) -> Bucket:
+    if not _BUCKET.fullmatch(url):
+        raise UnfitStore(
+            "must be a folder, or s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, "
+            "without user, port, query and fragment"
+        )
+    try:
+        store = from_url(url, client_options=CLIENT, retry_config=RETRIES)
+    except (BaseError, OSError, ValueError) as error:
+        reason = _QUOTED.sub("…", str(error).partition("\n")[0])  # it may quote a secret
+        raise UnfitStore(f"is no bucket that can be used: {url}: {reason}") from None
+    return Bucket(store, scratch)
