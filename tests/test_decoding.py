@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+import uvloop
 from PIL import Image
 
 from factories import PROJECT
@@ -348,6 +349,20 @@ async def test_a_child_killed_at_rest_is_replaced(keep: Keep) -> None:
     await decoders.close()
 
 
+def test_children_killed_at_rest_are_replaced_under_uvloop(keep: Keep) -> None:
+    path = keep(jpeg())
+
+    async def kill_and_ask() -> None:
+        decoders = Decoders(1, most_pixels=10**6)
+        for pause in (0, 0, 0.01, 0.1):
+            await decoders.inspect(path, "jpg", MINI)
+            os.kill(pids(decoders)[0], signal.SIGKILL)
+            await asyncio.sleep(pause)
+        await decoders.close()
+
+    uvloop.run(kill_and_ask())
+
+
 async def test_a_used_child_killed_at_work_is_not_noticed(keep: Keep) -> None:
     decoders = Decoders(1, most_pixels=10**8)
     await decoders.inspect(keep(jpeg()), "jpg", MINI)
@@ -437,6 +452,20 @@ async def test_close_leaves_no_process(keep: Keep) -> None:
         await slow
     with pytest.raises(RuntimeError):
         await decoders.inspect(path, "jpg", MINI)
+
+
+@pytest.mark.parametrize("pause", [0, 0.0005, 0.002, 0.01, 0.05, 0.2])
+async def test_close_at_any_moment_leaves_no_process(keep: Keep, pause: float) -> None:
+    decoders = Decoders(2, most_pixels=10**9)
+    path = keep(bomb())
+    jobs = [asyncio.create_task(decoders.render(path, "png", View(5000))) for _ in range(4)]
+    await asyncio.sleep(pause)
+    children = pids(decoders)
+    await decoders.close()
+    assert not decoders._children
+    assert not any(is_there(child) for child in children)
+    outcomes = await asyncio.gather(*jobs, return_exceptions=True)
+    assert all(isinstance(each, RuntimeError) for each in outcomes)
 
 
 async def test_no_child_is_started_before_it_is_needed() -> None:

@@ -1,10 +1,12 @@
 """Folders of photographs in by the command line, and the trash emptied by it."""
 
+import io
 import json
 import os
 import re
 import time
 import uuid
+import warnings
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,6 +14,7 @@ from typing import Any
 import httpx
 import pytest
 from fastapi import FastAPI
+from PIL import Image, ImageChops, ImageCms, ImageFile, ImageOps, ImageStat
 from sqlalchemy import update
 
 import pictures
@@ -199,10 +202,97 @@ async def test_purge_removes_pictures_without_a_record_once_they_are_old(
     assert (await trash.client.get(image["thumbnails"]["mini"])).status_code == 200
 
 
-# Real photographs
+# Real photographs: of ../shared/photos where it is there, or of any folder that is named
 
 
-def photo_folder() -> Path | None:
-    named = os.environ.get("IMAGEAPI_TEST_PHOTOS")
-    folder = Path(named) if named else PROJECT.parent / "shared" / "photos"
-    return folder if folder.is_dir() else None
+PHOTOS = Path(os.environ.get("IMAGEAPI_TEST_PHOTOS") or PROJECT.parent / "shared/photos").absolute()
+has_photos = pytest.mark.skipif(not PHOTOS.is_dir(), reason="IMAGEAPI_TEST_PHOTOS names no folder")
+
+
+def differing(one: Image.Image, other: Image.Image) -> float:
+    """The mean difference of two pictures of one size, in levels of 255."""
+    difference = ImageChops.difference(one.convert("RGB"), other.convert("RGB"))
+    return sum(ImageStat.Stat(difference).mean) / 3
+
+
+@has_photos
+async def test_photographs_come_in_alike_by_folder_and_by_http(
+    trash: Trash, imageapi: Command, tmp_path: Path
+) -> None:
+    more = {"IMAGEAPI_STORE_URL": str(tmp_path / "pictures")}
+    album = f"{trash.album}-folder"
+    done = imageapi("import", str(PHOTOS), "--album", album, **more)
+    by_folder = {
+        image["infos"]["etag"]: image for image in json.loads(imageapi("export", album).stdout)
+    }
+    taken = 0
+    for path in sorted(each for each in PHOTOS.rglob("*") if each.is_file()):
+        content = path.read_bytes()
+        answer = await trash.client.post(
+            f"{trash.path}/images", headers=trash.headers, files={"file": content}
+        )
+        if answer.status_code in {413, 415, 422}:
+            assert f"{path}: {answer.json()['detail']}" in done.stderr.decode()
+            continue
+        assert answer.status_code in {200, 201}
+        image = answer.json()
+        other = by_folder.pop(image["infos"]["etag"], None)
+        if answer.status_code == 201:
+            taken += 1
+            assert other is not None
+            for name in ("exifs", "gps", "gps_exifs", "width", "height"):
+                assert image[name] == other[name], path
+        await require_shown(trash.client, image, content)
+    assert by_folder == {}
+    assert done.stdout.startswith(f"pictures added: {taken},".encode())
+
+
+async def require_shown(client: httpx.AsyncClient, image: Any, content: bytes) -> None:
+    """Its renditions fit their sizes, tell nothing, and look as another program shows it."""
+    for size, edge in (("full", 1600), ("large", 480), ("mini", 120)):
+        answer = await client.get(image["thumbnails"][size])
+        assert answer.headers["Content-Type"] == "image/jpeg"
+        shown = Image.open(io.BytesIO(answer.content))
+        scale = min(1, edge / max(image["width"], image["height"]))
+        for pixels, whole in zip(shown.size, (image["width"], image["height"]), strict=True):
+            assert abs(pixels - whole * scale) <= 1
+        assert not shown.getexif()
+        assert "icc_profile" not in shown.info
+    if image["infos"]["format"] in {"heic", "heif"}:
+        return  # which Pillow does not read
+    flat = upright_in_srgb(content).resize(shown.size, Image.Resampling.LANCZOS)
+    assert differing(flat, shown) < 12
+
+
+def upright_in_srgb(content: bytes) -> Image.Image:
+    """The photograph as Pillow shows it, on white."""
+    ImageFile.LOAD_TRUNCATED_IMAGES = True
+    with warnings.catch_warnings(action="ignore"), Image.open(io.BytesIO(content)) as original:
+        upright = ImageOps.exif_transpose(original).convert("RGBA")
+        profile = original.info.get("icc_profile")
+    white = Image.new("RGBA", upright.size, "white")
+    flat = Image.alpha_composite(white, upright).convert("RGB")
+    if profile is not None:
+        srgb = ImageCms.createProfile("sRGB")
+        flat = ImageCms.profileToProfile(flat, io.BytesIO(profile), srgb) or flat
+    return flat
+
+
+@has_photos
+async def test_eight_orientations_come_out_upright_and_alike(trash: Trash) -> None:
+    paths = sorted(PHOTOS.glob("landscape_[1-8].jpg"))
+    if len(paths) < 8:
+        pytest.skip("the folder has no photograph in all eight orientations")
+    shown = []
+    for path in paths:
+        image = await trash.upload(path.read_bytes())
+        assert (image["width"], image["height"]) == (600, 450)
+        answer = await trash.client.get(image["thumbnails"]["full"])
+        picture = Image.open(io.BytesIO(answer.content)).convert("RGB")
+        # In their middle each has its own number.
+        picture.paste("white", (200, 120, 400, 300))
+        shown.append(picture)
+    for picture in shown[1:]:
+        assert differing(shown[0], picture) < 8
+        assert differing(shown[0], picture.transpose(Image.Transpose.FLIP_LEFT_RIGHT)) > 20
+        assert differing(shown[0], picture.rotate(180)) > 20

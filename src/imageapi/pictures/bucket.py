@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # obstore has them for type checkers only
 #: No server is asked for longer than this, but for parts of large pictures.
 ANSWER_SECONDS = 10.0
 #: The parts of a picture take no longer than this each.
-SEND_SECONDS = 60.0
+SEND_SECONDS = 30.0
 
 #: `timeout` would be for all of a stream, however slow its reader; what bounds a request is here.
 #: Plain HTTP is spoken only to an endpoint that says so.
@@ -165,7 +165,7 @@ class _Upload:
 
     async def abort(self) -> None:
         """Give the parts up. obstore does so at the end of a block that raises."""
-        if self._finishing:
+        if self._finishing or SEND_SECONDS:
             return
         with suppress(_Abandoned, BaseError, OSError):
             async with asyncio.timeout(ANSWER_SECONDS), self._writer:

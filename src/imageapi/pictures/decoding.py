@@ -54,6 +54,7 @@ class Decoders:
     """
 
     def __init__(self, count: int, most_pixels: int, seconds: float = 30.0) -> None:
+        self._count = count
         self._turns = asyncio.Semaphore(count)
         self._most_pixels = most_pixels
         self._seconds = seconds
@@ -83,8 +84,13 @@ class Decoders:
     async def close(self) -> None:
         """End all children, also those at work. Returns when they are gone."""
         self._closed = True
+        self._idle.clear()
         for child in list(self._children):
             self._retire(child)
+        for _ in range(self._count):  # whoever is just starting a child ends it
+            await self._turns.acquire()
+        for _ in range(self._count):
+            self._turns.release()
         while self._endings:
             await asyncio.wait(self._endings)
 
@@ -118,6 +124,7 @@ class Decoders:
 
     async def _answered(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         """The answer of a child at rest, or of a new one, also where the first died of the job."""
+        self._check_open()
         if self._idle:
             with suppress(_Died):
                 return await self._answered_by(self._idle.pop(), job)
@@ -185,6 +192,7 @@ class _Child:
         self._process = process
         self._stdin = process.stdin
         self._stdout = process.stdout
+        self._reading = asyncio.Lock()
         self.jobs = 0
 
     async def ask(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -192,14 +200,16 @@ class _Child:
         self.jobs += 1
         text = json.dumps(job).encode()
         try:
-            self._stdin.write(len(text).to_bytes(4) + text)
-            await self._stdin.drain()
-            header = json.loads(
-                await self._read(int.from_bytes(await self._read(4)), LARGEST_HEADER_BYTES),
-                parse_constant=_refused,
-            )
-            return header, await self._read(header["blob"], LARGEST_BLOB_BYTES)
-        except (EOFError, OSError, RecursionError, *_MALFORMED):
+            async with self._reading:
+                self._stdin.write(len(text).to_bytes(4) + text)
+                await self._stdin.drain()
+                length = int.from_bytes(await self._read(4))
+                header = json.loads(
+                    await self._read(length, LARGEST_HEADER_BYTES), parse_constant=_refused
+                )
+                return header, await self._read(header["blob"], LARGEST_BLOB_BYTES)
+        except (EOFError, OSError, RuntimeError, *_MALFORMED):
+            # RuntimeError: nested too deeply, or uvloop's for the pipe of a child that ended.
             raise _Died from None
 
     async def _read(self, length: int, limit: int = 4) -> bytes:
@@ -213,11 +223,12 @@ class _Child:
             self._process.kill()
 
     async def end(self) -> None:
-        """Return when it is gone and its pipes are closed."""
+        """Return when it is gone and its pipes are closed; it must have been killed."""
         self._stdin.close()
-        with suppress(OSError):
-            while await self._stdout.read(2**16):
-                pass
+        async with self._reading:  # by whom it was killed under, until they notice
+            with suppress(OSError):
+                while await self._stdout.read(2**16):
+                    pass
         await self._process.wait()
 
 
