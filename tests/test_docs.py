@@ -41,7 +41,7 @@ def test_readme_commands_work(tmp_path: Path) -> None:
         assert result.returncode == 0, result.stderr
         assert result.stdout
         ran += 1
-    assert ran == 3
+    assert ran == 4
 
 
 async def test_contract_names_every_route(app: FastAPI) -> None:

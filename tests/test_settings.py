@@ -55,6 +55,9 @@ def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TIME_ZONE", "../../etc/passwd"),
         ("TIME_ZONE", "Europe"),
         ("DATABASE_URL", "mysql://root:hunter2@db/x"),
+        ("TRUSTED_PROXIES", "10.0.0.0/8,proxy"),
+        ("MAX_UPLOAD_MB", "0"),
+        ("MINI_PIXELS", "9000"),
     ],
 )
 def test_wrong_value_is_one_line_that_names_it(

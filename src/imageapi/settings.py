@@ -6,6 +6,7 @@ and that before the files.
 """
 
 import os
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
 from zoneinfo import ZoneInfo
@@ -39,6 +40,15 @@ def _time_zone(name: object) -> object:
         return ZoneInfo(name) if isinstance(name, str) else name
     except Exception as error:  # unknown names, paths, folders: each another exception
         raise ValueError("is not a time zone's name, such as Europe/Paris") from error
+
+
+def _networks(names: str) -> str:
+    try:
+        for name in names.split(","):
+            ip_network(name.strip())
+    except ValueError as error:
+        raise ValueError("must be addresses or networks, such as 10.0.0.0/8") from error
+    return names
 
 
 LongestEdge = Annotated[int, Field(ge=16, le=8192)]
@@ -90,7 +100,7 @@ class Settings(BaseSettings):
         default=None,
         description="a MaxMind database of cities: where the addresses of clients are",
     )
-    trusted_proxies: str | None = Field(
+    trusted_proxies: Annotated[str, AfterValidator(_networks)] | None = Field(
         default=None,
         description="addresses and networks, with commas between, whose `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed",

@@ -43,8 +43,13 @@ class Renditions:
         if key not in self._making:
             task = asyncio.create_task(self._make(key, original, format_, view))
             self._making[key] = task
-            task.add_done_callback(lambda _: self._making.pop(key, None))
+            task.add_done_callback(lambda task: self._forget(key, task))
         return await asyncio.shield(self._making[key])
+
+    def _forget(self, key: str, task: asyncio.Task[bytes]) -> None:
+        del self._making[key]
+        if not task.cancelled():
+            task.exception()  # asked for here, in case that nobody waits any more
 
     async def _make(self, key: str, original: str, format_: str, view: View) -> bytes:
         """Make and keep the rendition, unless another worker has meanwhile."""

@@ -165,7 +165,7 @@ class _Upload:
 
     async def abort(self) -> None:
         """Give the parts up. obstore does so at the end of a block that raises."""
-        if self._finishing or SEND_SECONDS:
+        if self._finishing:
             return
         with suppress(_Abandoned, BaseError, OSError):
             async with asyncio.timeout(ANSWER_SECONDS), self._writer:

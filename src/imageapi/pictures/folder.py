@@ -52,11 +52,11 @@ class Folder:
     @asynccontextmanager
     async def incoming(self, key: str) -> AsyncIterator[Incoming]:
         """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
-        staged = self._staged()
+        staged, key = self._staged(), checked(key)
 
         async def finish() -> None:
             with translated():
-                await in_thread(self._place, staged, checked(key))
+                await in_thread(self._place, staged, key)
 
         try:
             with translated():

@@ -31,8 +31,8 @@ _QUOTED = re.compile(r"""(["'`]).*\1""")
 class Store(Protocol):
     """A folder or a bucket.
 
-    Every method raises StoreAway where the store does not answer, refuses or is full: of a bucket
-    that cannot be reached, after about ten seconds.
+    Every method raises StoreAway where the store does not answer, refuses or is full. A bucket is
+    waited for no longer than ten seconds, or thirty while parts of a picture are on their way.
     """
 
     def incoming(self, key: str) -> AbstractAsyncContextManager[Incoming]:
