@@ -19,7 +19,7 @@ from PIL import Image
 from factories import PROJECT
 from imageapi.pictures import decoding
 from imageapi.pictures.decoding import Decoders, Facts
-from imageapi.pictures.errors import UnfitPicture
+from imageapi.pictures.errors import StoreAway, UnfitPicture
 from imageapi.pictures.formats import LONGEST_HEAD, sniff
 from imageapi.pictures.views import View
 from pictures import (
@@ -308,7 +308,7 @@ async def test_a_picture_of_another_format_is_refused(decoders: Decoders, keep: 
 async def test_a_file_that_is_not_there_is_no_fault_of_a_picture(
     decoders: Decoders, tmp_path: Path
 ) -> None:
-    with pytest.raises(FileNotFoundError) as caught:
+    with pytest.raises(StoreAway) as caught:
         await decoders.inspect(tmp_path / "nothing", "jpg", MINI)
     assert str(tmp_path) not in str(caught.value)
 

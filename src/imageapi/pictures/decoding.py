@@ -13,7 +13,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from imageapi.pictures.errors import UnfitPicture
+from imageapi.pictures.errors import StoreAway, UnfitPicture
 from imageapi.pictures.views import View
 
 MOST_JOBS = 200
@@ -66,7 +66,7 @@ class Decoders:
     async def inspect(self, path: Path, format_: str, view: View) -> Facts:
         """What the picture is, with a JPEG of the view as proof that it can be decoded.
 
-        Raises UnfitPicture, and OSError where the file cannot be opened.
+        Raises UnfitPicture, and StoreAway where the file cannot be opened.
         """
         answer, mini = await self._asked(path, format_, view, inspect=True)
         try:
@@ -77,7 +77,7 @@ class Decoders:
     async def render(self, path: Path, format_: str, view: View) -> bytes:
         """A JPEG of the view in sRGB, without metadata.
 
-        Raises UnfitPicture, and OSError where the file cannot be opened.
+        Raises UnfitPicture, and StoreAway where the file cannot be opened.
         """
         return (await self._asked(path, format_, view, inspect=False))[1]
 
@@ -104,8 +104,10 @@ class Decoders:
                     answer, blob = await self._answered(job)
             except TimeoutError:
                 raise UnfitPicture(_TOO_LONG) from None
-        if isinstance(number := answer.get("errno"), int):
-            raise OSError(number, os.strerror(number))
+            except OSError as error:  # no more processes, or no more files, for now
+                raise StoreAway from error
+        if "errno" in answer:
+            raise StoreAway
         if isinstance(sentence := answer.get("unfit"), str):
             raise UnfitPicture(sentence[:_LONGEST_SENTENCE])
         if not blob.startswith(b"\xff\xd8\xff"):
