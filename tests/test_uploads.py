@@ -303,6 +303,11 @@ async def test_what_is_no_form_is_415(sender: Sender, content_type: str) -> None
     assert answer.json()["type"] == "urn:imageapi:problem:not-a-form"
 
 
+async def test_boundary_that_is_too_long_is_unreadable(sender: Sender) -> None:
+    answer = await sender.raw(b"--", f"multipart/form-data; boundary={'b' * 60_000}")
+    assert answer.status_code == 400
+
+
 async def test_fields_may_stand_before_or_behind_the_file(sender: Sender) -> None:
     tags, file, end = part("tags", b"a"), part("file", pictures.png()), b"--b--\r\n"
     answer = await sender.raw(tags + file + part("tags", b"b") + end)

@@ -90,8 +90,9 @@ async def read_form(request: Request, receive_file: Callable[[bytes], Awaitable[
     Raises NotAForm, Unreadable, TooLarge, UnfitParameter where there is no file, and what
     ``receive_file`` raises.
     """
-    parts = _Parts(_boundary(request))
+    boundary = _boundary(request)
     try:
+        parts = _Parts(boundary)
         async for chunk in _body(request):
             parts.parser.write(chunk)
             if parts.files > 1:

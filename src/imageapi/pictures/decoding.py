@@ -84,10 +84,11 @@ class Decoders:
     async def close(self) -> None:
         """End all children, also those at work. Returns when they are gone."""
         self._closed = True
-        self._idle.clear()
-        for child in list(self._children):
-            self._retire(child)
-        for _ in range(self._count):  # whoever is just starting a child ends it
+        while self._idle:
+            self._retire(self._idle.pop())
+        for child in self._children:
+            child.kill()
+        for _ in range(self._count):  # whoever waits for a child, or starts one, retires it
             await self._turns.acquire()
         for _ in range(self._count):
             self._turns.release()
@@ -194,7 +195,6 @@ class _Child:
         self._process = process
         self._stdin = process.stdin
         self._stdout = process.stdout
-        self._reading = asyncio.Lock()
         self.jobs = 0
 
     async def ask(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
@@ -202,14 +202,13 @@ class _Child:
         self.jobs += 1
         text = json.dumps(job).encode()
         try:
-            async with self._reading:
-                self._stdin.write(len(text).to_bytes(4) + text)
-                await self._stdin.drain()
-                length = int.from_bytes(await self._read(4))
-                header = json.loads(
-                    await self._read(length, LARGEST_HEADER_BYTES), parse_constant=_refused
-                )
-                return header, await self._read(header["blob"], LARGEST_BLOB_BYTES)
+            self._stdin.write(len(text).to_bytes(4) + text)
+            await self._stdin.drain()
+            length = int.from_bytes(await self._read(4))
+            header = json.loads(
+                await self._read(length, LARGEST_HEADER_BYTES), parse_constant=_refused
+            )
+            return header, await self._read(header["blob"], LARGEST_BLOB_BYTES)
         except (EOFError, OSError, RuntimeError, *_MALFORMED):
             # RuntimeError: nested too deeply, or uvloop's for the pipe of a child that ended.
             raise _Died from None
@@ -225,12 +224,11 @@ class _Child:
             self._process.kill()
 
     async def end(self) -> None:
-        """Return when it is gone and its pipes are closed; it must have been killed."""
+        """Return when it is gone and its pipes are closed: killed before, and asked by nobody."""
         self._stdin.close()
-        async with self._reading:  # by whom it was killed under, until they notice
-            with suppress(OSError):
-                while await self._stdout.read(2**16):
-                    pass
+        with suppress(OSError):
+            while await self._stdout.read(2**16):
+                pass
         await self._process.wait()
 
 
