@@ -40,8 +40,9 @@ format: $(VENV)/.dev  ## put the code into its form
 bench: $(VENV)/.dev  ## the listing beside a naive version of itself
 	@$(BIN)/python -m benchmarks
 
-drill: $(VENV)/.dev  ## 100,000 records in and out, and imports killed at any moment
+drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment
 	@$(BIN)/python scripts/drill_import.py
+	@$(BIN)/python scripts/drill_uploads.py
 
 secrets:  ## the files that docker-compose.yml reads its secrets from, made once
 	@PYTHON=$(PYTHON) sh scripts/make-secrets
