@@ -95,8 +95,9 @@ def written(image: Image.Image, format_: str, **options: Any) -> bytes:
 
 
 def profile() -> bytes:
-    """An ICC profile."""
-    return ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    """An ICC profile that does not say when it was made (ICC.1:2022 §7.2.10)."""
+    profile = ImageCms.ImageCmsProfile(ImageCms.createProfile("sRGB")).tobytes()
+    return profile[:24] + bytes(12) + profile[36:]
 
 
 def jpeg(

@@ -39,13 +39,14 @@ _MOST_OPEN_FILES = 64
 _ROUNDING = 1e-6
 
 # The loaders of libvips that may be used, one at a time: it would find SVG, PDF and more itself.
+# Called by name: it would not find the one for an animated AVIF, whose brand is avis.
 _LOADERS = {
-    "jpg": "VipsForeignLoadJpeg",
-    "png": "VipsForeignLoadPng",
-    "webp": "VipsForeignLoadWebp",
-    "gif": "VipsForeignLoadNsgif",
-    "tiff": "VipsForeignLoadTiff",
-    "avif": "VipsForeignLoadHeif",
+    "jpg": ("VipsForeignLoadJpeg", pyvips.Image.jpegload_source),
+    "png": ("VipsForeignLoadPng", pyvips.Image.pngload_source),
+    "webp": ("VipsForeignLoadWebp", pyvips.Image.webpload_source),
+    "gif": ("VipsForeignLoadNsgif", pyvips.Image.gifload_source),
+    "tiff": ("VipsForeignLoadTiff", pyvips.Image.tiffload_source),
+    "avif": ("VipsForeignLoadHeif", pyvips.Image.heifload_source),
 }
 _SHRINK_WHILE_DECODING = {"jpg", "webp"}
 _TURNS_SIDEWAYS = range(5, 9)  # EXIF 3.0 §4.6.5.1.6: the Orientations that swap width and height
@@ -202,8 +203,9 @@ class _ByVips:
         self._content = content
         self._format = format_
         pyvips.operation_block_set("VipsForeignLoad", True)
-        pyvips.operation_block_set(_LOADERS[format_], False)
-        image = pyvips.Image.new_from_source(self._source(), "", access="sequential")
+        loader, load = _LOADERS[format_]
+        pyvips.operation_block_set(loader, False)
+        image = load(self._source(), access="sequential")
         frames = image.get_n_pages()
         if frames > MOST_FRAMES:
             raise UnfitPicture(
