@@ -37,8 +37,9 @@ format: $(VENV)/.dev  ## put the code into its form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --output-format concise .
 
-bench: $(VENV)/.dev  ## the listing beside a naive version of itself
+bench: $(VENV)/.dev  ## the listing, and uploads, beside naive versions of themselves
 	@$(BIN)/python -m benchmarks
+	@$(BIN)/python -m benchmarks.pictures
 
 drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment
 	@$(BIN)/python scripts/drill_import.py

@@ -70,6 +70,16 @@ async def _texts(records: list[dict[str, Any]]) -> AsyncIterator[NewImage]:
         yield new_image(image, RENDERING)
 
 
+async def make_tables(dsn: str) -> None:
+    """The tables of both, without anything in them."""
+    database = Database(dsn)
+    try:
+        await migrate(database)
+        await _fill_naive(dsn, [])
+    finally:
+        await database.close()
+
+
 async def _fill_naive(dsn: str, records: list[dict[str, Any]]) -> None:
     engine = create_async_engine(sqlalchemy_url(dsn))
     rows = [
@@ -83,5 +93,6 @@ async def _fill_naive(dsn: str, records: list[dict[str, Any]]) -> None:
     ]
     async with engine.begin() as connection:
         await connection.run_sync(Base.metadata.create_all)
-        await connection.execute(insert(NaiveImage), rows)
+        if rows:
+            await connection.execute(insert(NaiveImage), rows)
     await engine.dispose()

@@ -179,7 +179,7 @@ async def list_untagged(
     return result.all()
 
 
-def main() -> None:
+def serve() -> None:
     """Serve on a free port, as the service does: one worker, uvloop, httptools, no access log."""
     sock = socket.create_server(("127.0.0.1", 0), backlog=2048)
     print(f"naive listens on http://127.0.0.1:{sock.getsockname()[1]}", flush=True)
@@ -197,4 +197,4 @@ def main() -> None:
 
 
 if __name__ == "__main__":
-    main()
+    serve()

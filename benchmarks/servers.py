@@ -5,7 +5,7 @@ import re
 import subprocess
 import sys
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
@@ -17,7 +17,7 @@ from imageapi.auth.tokens import Tokens
 
 _PROJECT = Path(__file__).parent.parent
 _IMAGEAPI = str(Path(sys.executable).with_name("imageapi"))
-_SECRET = "a secret that only this benchmark knows"
+SECRET = "a secret that only this benchmark knows"
 _STOP_SECONDS = 40
 
 COMMANDS = {
@@ -36,6 +36,7 @@ class Candidate:
 
     name: str
     port: int
+    pid: int
 
     def answer(self, size: int) -> bytes:
         """The body of its answer for the album of that size."""
@@ -57,14 +58,19 @@ def environment(dsn: str) -> dict[str, str]:
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEAPI_")}
     return kept | {
         "IMAGEAPI_DATABASE_URL": dsn,
-        "IMAGEAPI_TOKEN_SECRET": _SECRET,
+        "IMAGEAPI_TOKEN_SECRET": SECRET,
         "IMAGEAPI_TIME_ZONE": TIME_ZONE.key,
         "PYTHONPATH": str(_PROJECT),
     }
 
 
 @contextmanager
-def serving(name: str, surroundings: Mapping[str, str], folder: Path) -> Iterator[Candidate]:
+def serving(
+    name: str,
+    surroundings: Mapping[str, str],
+    folder: Path,
+    command: Sequence[str] | None = None,
+) -> Iterator[Candidate]:
     """The candidate, once it listens; raises NotServing. Its log goes to a file in the folder.
 
     It is in a session of its own: Ctrl-C is for the benchmark, which then stops it by SIGTERM.
@@ -72,7 +78,7 @@ def serving(name: str, surroundings: Mapping[str, str], folder: Path) -> Iterato
     log = folder / f"{name}.log"
     with log.open("wb") as errors:
         process = subprocess.Popen(
-            COMMANDS[name],
+            command or COMMANDS[name],
             cwd=folder,
             env=surroundings,
             stdin=subprocess.DEVNULL,
@@ -87,7 +93,7 @@ def serving(name: str, surroundings: Mapping[str, str], folder: Path) -> Iterato
         port = re.search(r"http://127\.0\.0\.1:(\d+)", first)
         if port is None:
             raise NotServing(f"{name}: {first}{log.read_text()[-2000:]}")
-        yield Candidate(name, int(port[1]))
+        yield Candidate(name, int(port[1]), process.pid)
     finally:
         _stop(process)
 
@@ -116,7 +122,7 @@ def _path(size: int) -> str:
 
 
 def _token(size: int) -> str:
-    return Tokens(_SECRET).issue(album_of(size), ["image_list"], timedelta(hours=4))
+    return Tokens(SECRET).issue(album_of(size), ["image_list"], timedelta(hours=4))
 
 
 def _authorization(size: int) -> str:

@@ -1,0 +1,134 @@
+"""Uploads as most people would write them: Pillow in a plain FastAPI route.
+
+It reads the whole file into memory, decodes it in a thread of FastAPI's pool, and keeps the
+original and the renditions in a folder. It spares itself what the service does besides: limits
+before decoding, processes that may die, synced files, one image for the same picture sent twice at
+once, events. ``PICTURES_EAGER=1`` lets it make all three renditions at the upload, else ``mini``.
+"""
+
+import hashlib
+import io
+import os
+import uuid
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated, Any
+
+from fastapi import Depends, HTTPException, UploadFile
+from fastapi.concurrency import run_in_threadpool
+from fastapi.responses import FileResponse
+from PIL import Image, ImageOps
+from PIL.ExifTags import GPS, IFD
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from benchmarks.naive import ImageOut, NaiveImage, app, get_claims, get_session, serve
+
+SIZES = {"full": 1600, "large": 480, "mini": 120}
+EAGER = SIZES if os.environ.get("PICTURES_EAGER") == "1" else {"mini": SIZES["mini"]}
+FOLDER = Path(os.environ.get("IMAGEAPI_STORE_URL", "pictures"))
+
+
+def _position(exif: Image.Exif) -> list[float] | None:
+    gps = exif.get_ifd(IFD.GPSInfo)
+    if not gps:
+        return None
+    return [
+        float(sum(float(part) / 60**place for place, part in enumerate(gps[value])))
+        * (-1 if gps[ref] in "SW" else 1)
+        for value, ref in (
+            (GPS.GPSLatitude, GPS.GPSLatitudeRef),
+            (GPS.GPSLongitude, GPS.GPSLongitudeRef),
+        )
+    ]
+
+
+def _taken_in(content: bytes, public_id: uuid.UUID) -> dict[str, Any]:
+    """Facts of the picture, which is kept, with its renditions."""
+    image = Image.open(io.BytesIO(content))
+    exif = image.getexif()
+    upright = ImageOps.exif_transpose(image).convert("RGB")
+    folder = FOLDER / str(public_id)
+    folder.mkdir(parents=True)
+    (folder / "original").write_bytes(content)
+    for name, edge in EAGER.items():
+        rendition = upright.copy()
+        rendition.thumbnail((edge, edge))
+        rendition.save(folder / f"{name}.jpg", quality=82)
+    return {
+        "width": upright.width,
+        "height": upright.height,
+        "exifs": {str(tag): str(value) for tag, value in exif.items()},
+        "gps_exifs": _position(exif),
+    }
+
+
+@app.post("/api/v1/albums/{album_id}/images", response_model=ImageOut, status_code=201)
+async def upload(
+    album_id: str,
+    file: UploadFile,
+    claims: Annotated[dict[str, Any], Depends(get_claims)],
+    session: Annotated[AsyncSession, Depends(get_session)],
+) -> Any:
+    """Take a picture in."""
+    access = claims.get("abilities", {}).get(album_id, {}).get("Access", {})
+    if access.get("image_create") is not True:
+        raise HTTPException(403, "Not allowed")
+    content = await file.read()
+    digest = hashlib.sha256(content).hexdigest()
+    same = select(NaiveImage).where(
+        NaiveImage.album_id == album_id, NaiveImage.infos["sha256"].as_string() == digest
+    )
+    if (there := await session.scalar(same.limit(1))) is not None:
+        return there
+    public_id = uuid.uuid4()
+    facts = await run_in_threadpool(_taken_in, content, public_id)
+    now = datetime.now(UTC)
+    image = NaiveImage(
+        public_id=public_id,
+        album_id=album_id,
+        tags=[],
+        created_at=now,
+        infos={
+            "bytes": len(content),
+            "created_at": now.isoformat(timespec="seconds"),
+            "etag": hashlib.md5(content, usedforsecurity=False).hexdigest(),
+            "sha256": digest,
+            "format": "jpg",
+            "height": facts["height"],
+            "resource_type": "image",
+            "tags": [album_id],
+            "type": "private",
+            "width": facts["width"],
+            "location": {"accuracy": 0, "latitude": 0.0, "longitude": 0.0},
+        },
+        gps=facts["gps_exifs"],
+        gps_ip=None,
+        gps_html=None,
+        rotation=0,
+        **dict.fromkeys(("crop_x", "crop_y", "crop_w", "crop_h"), 0.0),
+        thumbnails={name: f"/renditions/{public_id}/{name}.jpg" for name in SIZES},
+        **facts,
+    )
+    session.add(image)
+    await session.commit()
+    return image
+
+
+@app.get("/renditions/{public_id}/{name}.jpg")
+async def rendition(public_id: uuid.UUID, name: str) -> FileResponse:
+    """Show a rendition, made now if it was not at the upload."""
+    path = FOLDER / str(public_id) / f"{name}.jpg"
+    if not path.exists():
+        await run_in_threadpool(_render, path, SIZES[name])
+    return FileResponse(path)
+
+
+def _render(path: Path, edge: int) -> None:
+    image = ImageOps.exif_transpose(Image.open(path.with_name("original"))).convert("RGB")
+    image.thumbnail((edge, edge))
+    image.save(path, quality=82)
+
+
+if __name__ == "__main__":
+    serve()
