@@ -131,24 +131,26 @@ class Uploader:
         Where it stays unknown whether the record was written, the picture stays: an orphan can be
         removed later, a picture that is missing cannot be brought back.
         """
-        async with changing(
-            self.studio.database,
-            self.album_id,
-            self.user_id,
-            rendering=self.studio.rendering.name,
-        ) as change:
-            there = await change.find_by_digest(content.sha256)
-            is_taken = there is None and await change.find(UUID(image.public_id)) is not None
-            if there is None and not is_taken:
-                stored = await self._add(change, picture, image, content)
-        if there is None and not is_taken:
-            await self._keep_mini(picture, image, facts.mini)
-            return stored, True
+        studio = self.studio
+        try:
+            async with changing(
+                studio.database, self.album_id, self.user_id, rendering=studio.rendering.name
+            ) as change:
+                there = await change.find_by_digest(content.sha256)
+                if there is None:
+                    added = await self._add(change, picture, image, content)
+        except PublicIdTaken:
+            await self._let_go(picture)
+            raise
+        if there is not None:
+            await self._let_go(picture)
+            return there, False
+        await self._keep_mini(picture, image, facts.mini)
+        return added, True
+
+    async def _let_go(self, picture: UUID) -> None:
         with suppress(StoreError):
             await self.studio.store.delete(store_key(self.album_id, picture, ORIGINAL))
-        if there is None:
-            raise PublicIdTaken(UUID(image.public_id))
-        return there, False
 
     async def _keep_mini(self, picture: UUID, image: Image, mini: bytes) -> None:
         """Keep what was made as a proof; without it, it is made again when it is asked for."""
@@ -161,6 +163,8 @@ class Uploader:
         self, change: AlbumChange, picture: UUID, image: Image, content: Content
     ) -> StoredImage:
         public_id = UUID(image.public_id)
+        if await change.find(public_id) is not None:
+            raise PublicIdTaken(public_id)
         asset_key = secrets.token_bytes(KEY_BYTES)
         record = self.studio.rendering.text(image, asset_key)
         latitude, longitude = image.gps or (None, None)
