@@ -7,6 +7,7 @@ and the picture is unfit. `decoder` is what runs in the child; nothing of it is 
 import asyncio
 import json
 import os
+import signal
 import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
@@ -220,8 +221,11 @@ class _Child:
 
     def kill(self) -> None:
         """End it, whatever it does."""
-        with suppress(ProcessLookupError):
-            self._process.kill()
+        # Not by `Process.kill`: that may reap a child that has ended before asyncio does, which
+        # then says on standard error that it knows no such process.
+        if self._process.returncode is None:
+            with suppress(ProcessLookupError):
+                os.kill(self._process.pid, signal.SIGKILL)
 
     async def end(self) -> None:
         """Return when it is gone and its pipes are closed: killed before, and asked by nobody."""
