@@ -37,7 +37,7 @@ format: $(VENV)/.dev  ## put the code into its form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --output-format concise .
 
-bench: $(VENV)/.dev  ## the listing, and uploads, beside naive versions of themselves
+bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ## the listing, and uploads, beside naive versions of themselves
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.pictures
 
@@ -49,7 +49,7 @@ secrets:  ## the files that docker-compose.yml reads its secrets from, made once
 	@PYTHON=$(PYTHON) sh scripts/make-secrets
 
 clean:  ## what was installed; never the data
-	rm -rf $(VENV) .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench benchmarks/fastify/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The installer, pinned by hash. `--target` works where Debian refuses a plain `pip install`;
 # a Python without pip brings one in a venv of its own.
@@ -82,8 +82,19 @@ $(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
+$(VENV)-bench/.installed: requirements/bench.txt | $(UV)
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)-bench
+	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes requirements/bench.txt
+	@touch $@
+
+# Without npm the benchmark leaves its Fastify out, and says so.
+benchmarks/fastify/node_modules: benchmarks/fastify/package-lock.json
+	@if command -v npm >/dev/null; then \
+		cd benchmarks/fastify && npm ci --silent --no-audit --no-fund && touch node_modules; \
+	fi
+
 lock: $(UV)  ## pin the newest versions that fit, by hash
-	@for group in run build dev; do \
+	@for group in run build dev bench; do \
 		case $$group in run) what=pyproject.toml;; *) what="--group $$group";; esac; \
 		case $$group in dev) what="pyproject.toml --group dev --constraint requirements/run.txt";; esac; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -1,4 +1,4 @@
-"""The service's listing beside a naive version of itself, in rounds that take turns.
+"""The service's listing beside what people would use instead, in rounds that take turns.
 
 Each server is one process on the first core, the load is on the second, and PostgreSQL runs where
 the system puts it. Only one server is loaded at a time.
@@ -18,19 +18,19 @@ from contextlib import ExitStack, contextmanager
 from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
-from typing import Any
+from typing import Any, NamedTuple
 
 import uvloop
 
-from benchmarks.albums import SIZES, fill
+from benchmarks.albums import SIZES, albums_of, fill
 from benchmarks.load import Measurement, UnexpectedAnswer, measure
 from benchmarks.servers import (
-    COMMANDS,
     CORES,
     Candidate,
     NotServing,
     environment,
     pin,
+    present,
     request_for,
     serving,
 )
@@ -39,9 +39,23 @@ from imageapi.database.embedded.joining import running
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _WARM_UP_SECONDS = 1.0
 _PACKAGES = ("fastapi", "sqlalchemy", "asyncpg", "pydantic", "uvicorn")
-_HEADINGS = ("images", "server", "req/s", "min - max", "p50 ms", "p99 ms", "ratio")
+_HEADINGS = ("server", "req/s", "min - max", "p50 ms", "p99 ms", "ours / it")
 
-Results = Mapping[tuple[int, str], Sequence[Measurement]]
+
+class Case(NamedTuple):
+    """Lists of so many images, of one album or of all albums in turn, on so many connections."""
+
+    images: int
+    albums: str
+    connections: int
+
+    def __str__(self) -> str:
+        which = "one album" if self.albums == ONE else "a different album each time"
+        return f"{self.images} images, {which}, {self.connections} connections"
+
+
+ONE, EACH = "one", "each"
+Results = Mapping[tuple[Case, str], Sequence[Measurement]]
 
 
 def main() -> None:
@@ -65,11 +79,27 @@ def _arguments() -> argparse.Namespace:
     parser = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
     parser.add_argument("--seconds", type=float, default=3.0, help="how long, each time")
-    parser.add_argument("--connections", type=int, default=16, help="kept alive")
+    parser.add_argument("--connections", type=_numbers, default="1,16,128", help="kept alive")
+    parser.add_argument("--sizes", type=_numbers, default="1,25,500", help="images of a list")
+    parser.add_argument(
+        "--albums", default="one,each", help="one for all requests, or each another"
+    )
+    parser.add_argument("--only", default=",".join(present()), help="which candidates")
     arguments = parser.parse_args()
-    if min(arguments.rounds, arguments.seconds, arguments.connections) <= 0:
-        parser.error("each of them must be above 0")
+    if arguments.rounds <= 0 or arguments.seconds <= 0:
+        parser.error("rounds and seconds must be above 0")
+    arguments.only = arguments.only.split(",")
+    arguments.cases = [
+        Case(size, albums, connections)
+        for albums in arguments.albums.split(",")
+        for connections in (arguments.connections if albums == ONE else [16])
+        for size in arguments.sizes
+    ]
     return arguments
+
+
+def _numbers(text: str) -> list[int]:
+    return [int(each) for each in text.split(",")]
 
 
 def _interrupt(*_: object) -> None:
@@ -104,9 +134,11 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[str, Results]:
     with ExitStack() as opened:
         with _uninterrupted():  # a database that is half made cannot be cleared away
             dsn = opened.enter_context(running(folder / "data"))
-        postgres = asyncio.run(fill(dsn))
+        answers = folder / "answers.json"
+        postgres = asyncio.run(fill(dsn, answers))
+        surroundings = environment(dsn) | {"BENCHMARK_ANSWERS": str(answers)}
         candidates = [
-            opened.enter_context(serving(name, environment(dsn), folder)) for name in COMMANDS
+            opened.enter_context(serving(name, surroundings, folder)) for name in arguments.only
         ]
         _check_equal(candidates)
         pin(0, 1)
@@ -116,22 +148,25 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[str, Results]:
 def _check_equal(candidates: Sequence[Candidate]) -> None:
     """Exit unless all answer with the same JSON, and as many images as there should be."""
     for size in SIZES:
-        answers = [json.loads(candidate.answer(size)) for candidate in candidates]
-        if any(answer != answers[0] or len(answer) != size for answer in answers):
-            sys.exit(f"benchmark: the answers for {size} images differ")
+        for album_id in albums_of(size):
+            first, *others = [json.loads(each.answer(album_id)) for each in candidates]
+            if len(first) != size or any(other != first for other in others):
+                sys.exit(f"benchmark: the answers for {album_id} differ")
 
 
 def _rounds(candidates: Sequence[Candidate], arguments: argparse.Namespace) -> Results:
-    results: defaultdict[tuple[int, str], list[Measurement]] = defaultdict(list)
+    results: defaultdict[tuple[Case, str], list[Measurement]] = defaultdict(list)
     for number in range(arguments.rounds + 1):
-        _show(f"round {number} of {arguments.rounds}" if number else "warming up")
         seconds = arguments.seconds if number else _WARM_UP_SECONDS
-        for size in SIZES:
+        for case in arguments.cases:
+            _show(f"{f'round {number} of {arguments.rounds}' if number else 'warming up'}: {case}")
+            albums = albums_of(case.images)
+            requests = [request_for(each) for each in albums[: 1 if case.albums == ONE else None]]
             for candidate in candidates[:: -1 if number % 2 else 1]:
-                load = measure(candidate.port, request_for(size), arguments.connections, seconds)
+                load = measure(candidate.port, requests, case.connections, seconds)
                 measurement = uvloop.run(_cancellable(load))
                 if number:
-                    results[size, candidate.name].append(measurement)
+                    results[case, candidate.name].append(measurement)
     _show("")
     return results
 
@@ -150,21 +185,20 @@ def _show(progress: str) -> None:
 
 
 def _print_table(results: Results) -> None:
-    print("{:>6}  {:<6} {:>8}  {:^15} {:>8} {:>8}  {:>6}".format(*_HEADINGS))
-    for (size, name), measurements in sorted(results.items(), key=_place):
+    last = None
+    for (case, name), measurements in results.items():
+        if case != last:
+            print(f"\n{case}")
+            print("  {:<14} {:>8}  {:^15} {:>8} {:>8}  {:>9}".format(*_HEADINGS))
+        last = case
         rates = [measurement.per_second for measurement in measurements]
         p50, p99 = _percentiles(measurements)
         spread = f"{min(rates):,.0f} - {max(rates):,.0f}"
-        ratio = median(rates) / median(each.per_second for each in results[size, "naive"])
+        ours = median(each.per_second for each in results[case, "ours"])
         print(
-            f"{size:>6}  {name:<6} {median(rates):>8,.0f}  {spread:^15} {p50:>8.2f} {p99:>8.2f}"
-            f"  {ratio:>5.1f}x"
+            f"  {name:<14} {median(rates):>8,.0f}  {spread:^15} {p50:>8.2f} {p99:>8.2f}"
+            f"  {ours / median(rates):>8.2f}x"
         )
-
-
-def _place(result: tuple[tuple[int, str], object]) -> tuple[int, bool]:
-    (size, name), _ = result
-    return size, name != "ours"
 
 
 def _percentiles(measurements: Sequence[Measurement]) -> tuple[float, float]:
@@ -187,10 +221,8 @@ def _print_surroundings(
     packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     pinned = "server and load pinned to one each" if len(CORES) > 1 else "nothing pinned apart"
     print(
-        f"\nreq/s: median of {arguments.rounds} rounds of {arguments.seconds:g} s, "
-        f"{arguments.connections} connections; p50, p99: of all rounds; ratio: to naive.\n"
-        f"The load generator is Python, and may limit ours: it was at work {busiest:.0%} of "
-        "the time at most.\n"
+        f"\nreq/s: median of {arguments.rounds} rounds of {arguments.seconds:g} s; p50, p99: of "
+        f"all rounds. The load generator was at work {busiest:.0%} of the time at most.\n"
         f"python {platform.python_version()}, {packages}, postgres {postgres}; "
         f"{os.cpu_count()} cores ({pinned}), {platform.platform()}; "
         f"load average before: {load_before:.2f}"

@@ -1,4 +1,4 @@
-"""The same albums for both: as texts for the service, as rows for the naive version."""
+"""The same albums for all: as texts for the service, as rows for its peers."""
 
 import json
 import uuid
@@ -19,6 +19,8 @@ from imageapi.records.reading import read_record
 from imageapi.transfer.importing import new_image
 
 SIZES = (1, 25, 500)
+#: How many albums there are of each size.
+ALBUMS = {1: 200, 25: 200, 500: 40}
 
 _SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
@@ -26,14 +28,33 @@ _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 RENDERING = Rendering(TIME_ZONE, {"full": 1600, "large": 480, "mini": 120})
 
 
-def album_of(size: int) -> str:
-    """The id of the album with so many images."""
-    return f"benchmark-{size}"
+def album_of(size: int, number: int = 0) -> str:
+    """The id of one of the albums with so many images: as long as those of all others."""
+    return f"benchmark-{size:03}-{number:03}"
 
 
-async def fill(dsn: str) -> str:
-    """Make the tables, and an album of each size, for both; return the server's version."""
-    records = [record for size in SIZES for record in _records(size)]
+def albums_of(size: int) -> list[str]:
+    """The ids of all albums with so many images."""
+    return [album_of(size, number) for number in range(ALBUMS[size])]
+
+
+def path_of(album_id: str) -> str:
+    """The path of its queue."""
+    return f"/api/v1/albums/{album_id}/images/untag"
+
+
+async def fill(dsn: str, answers: Path) -> str:
+    """Make the tables and the albums of each size, for all; return the server's version.
+
+    Into the file ``answers`` goes the answer to each path, as JSON.
+    """
+    albums = {album_id: _records(album_id, size) for size in SIZES for album_id in albums_of(size)}
+    records = [record for each in albums.values() for record in each]
+    texts = {
+        path_of(album_id): f"[{','.join([image.record async for image in _texts(each)])}]"
+        for album_id, each in albums.items()
+    }
+    answers.write_text(json.dumps(texts))  # noqa: ASYNC240 - nothing else runs yet
     database = Database(dsn)
     try:
         await migrate(database)
@@ -49,10 +70,9 @@ async def fill(dsn: str) -> str:
     return version
 
 
-def _records(size: int) -> list[dict[str, Any]]:
+def _records(album_id: str, size: int) -> list[dict[str, Any]]:
     """Records of one album like the documented one, each a minute younger."""
     sample = json.loads(_SAMPLE.read_text())[0]
-    album_id = album_of(size)
     return [
         sample
         | {
@@ -71,7 +91,7 @@ async def _texts(records: list[dict[str, Any]]) -> AsyncIterator[NewImage]:
 
 
 async def make_tables(dsn: str) -> None:
-    """The tables of both, without anything in them."""
+    """The tables of all, without anything in them."""
     database = Database(dsn)
     try:
         await migrate(database)

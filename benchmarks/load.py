@@ -9,14 +9,17 @@ whose client has left, and would do so at the cost of whoever is measured next.
 """
 
 import asyncio
+import itertools
 import re
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from functools import partial
 from typing import cast
 
 _CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _END_OF_HEAD = b"\r\n\r\n"
+_OK = b"HTTP/1.1 200"
 _LAST_ANSWERS_SECONDS = 60.0
 
 
@@ -48,9 +51,14 @@ class _Client(asyncio.Protocol):
     """
 
     def __init__(
-        self, request: bytes, latencies: list[float], failed: "asyncio.Future[None]"
+        self,
+        requests: Sequence[bytes],
+        first: int,
+        latencies: list[float],
+        failed: "asyncio.Future[None]",
     ) -> None:
-        self._request = request
+        self._requests = itertools.cycle([*requests[first:], *requests[:first]])
+        self._whole = -1  # bytes of an answer that was like the one before
         self._latencies = latencies
         self._failed = failed
         self._head = b""
@@ -67,6 +75,8 @@ class _Client(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if self._missing:
             self._missing -= len(data)
+        elif len(data) == self._whole and data.startswith(_OK):
+            pass
         elif not self._begins(self._head + data):
             return
         if self._missing == 0:
@@ -94,7 +104,7 @@ class _Client(asyncio.Protocol):
     def _ask(self) -> None:
         assert self._transport is not None
         self._asked = time.perf_counter()
-        self._transport.write(self._request)
+        self._transport.write(next(self._requests))
 
     def _begins(self, data: bytes) -> bool:
         """Whether the head of the answer is there; how much of the body is not, is noted."""
@@ -103,10 +113,11 @@ class _Client(asyncio.Protocol):
         if end < 0:
             return False
         length = _CONTENT_LENGTH.search(data, 0, end)
-        if length is None or not data.startswith(b"HTTP/1.1 200"):
+        if length is None or not data.startswith(_OK):
             self._fail(f"answered {data[:200]!r}")
             return False
-        self._missing = int(length[1]) - (len(data) - end - len(_END_OF_HEAD))
+        self._whole = end + len(_END_OF_HEAD) + int(length[1])
+        self._missing = self._whole - len(data)
         return True
 
     def _fail(self, reason: str) -> None:
@@ -115,8 +126,13 @@ class _Client(asyncio.Protocol):
         self.ended.set()
 
 
-async def measure(port: int, request: bytes, connections: int, seconds: float) -> Measurement:
-    """Load the server at 127.0.0.1 for that long; raises UnexpectedAnswer."""
+async def measure(
+    port: int, requests: Sequence[bytes], connections: int, seconds: float
+) -> Measurement:
+    """Load the server at 127.0.0.1 for that long; raises UnexpectedAnswer.
+
+    Each connection asks all of the requests in turn, each beginning with another.
+    """
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[None] = loop.create_future()
     measurement = Measurement(seconds)
@@ -124,10 +140,12 @@ async def measure(port: int, request: bytes, connections: int, seconds: float) -
     clients = [
         (
             await loop.create_connection(
-                lambda: _Client(request, measurement.latencies, failed), "127.0.0.1", port
+                partial(_Client, requests, number % len(requests), measurement.latencies, failed),
+                "127.0.0.1",
+                port,
             )
         )[1]
-        for _ in range(connections)
+        for number in range(connections)
     ]
     try:
         await asyncio.wait([failed], timeout=seconds)

@@ -18,8 +18,8 @@ import uvicorn
 from fastapi import Depends, FastAPI, Header, HTTPException, Request
 from jose import JWTError, jwt
 from pydantic import BaseModel, ConfigDict, field_serializer
-from sqlalchemy import JSON, DateTime, Index, Text, select
-from sqlalchemy.dialects.postgresql import ARRAY
+from sqlalchemy import DateTime, Index, Text, select
+from sqlalchemy.dialects.postgresql import ARRAY, JSONB
 from sqlalchemy.ext.asyncio import AsyncSession, async_sessionmaker, create_async_engine
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 
@@ -43,12 +43,12 @@ class NaiveImage(Base):
     album_id: Mapped[str]
     tags: Mapped[list[str]] = mapped_column(ARRAY(Text))
     created_at: Mapped[datetime] = mapped_column(DateTime(timezone=True))
-    infos: Mapped[dict[str, Any]] = mapped_column(JSON)
-    exifs: Mapped[dict[str, Any]] = mapped_column(JSON)
-    gps: Mapped[list[float] | None] = mapped_column(JSON)
-    gps_ip: Mapped[list[float] | None] = mapped_column(JSON)
-    gps_exifs: Mapped[list[float] | None] = mapped_column(JSON)
-    gps_html: Mapped[list[float] | None] = mapped_column(JSON)
+    infos: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    exifs: Mapped[dict[str, Any]] = mapped_column(JSONB)
+    gps: Mapped[list[float] | None] = mapped_column(JSONB)
+    gps_ip: Mapped[list[float] | None] = mapped_column(JSONB)
+    gps_exifs: Mapped[list[float] | None] = mapped_column(JSONB)
+    gps_html: Mapped[list[float] | None] = mapped_column(JSONB)
     width: Mapped[int]
     height: Mapped[int]
     rotation: Mapped[int]
@@ -56,7 +56,7 @@ class NaiveImage(Base):
     crop_y: Mapped[float]
     crop_w: Mapped[float]
     crop_h: Mapped[float]
-    thumbnails: Mapped[dict[str, str]] = mapped_column(JSON)
+    thumbnails: Mapped[dict[str, str]] = mapped_column(JSONB)
 
 
 class LocationOut(BaseModel):

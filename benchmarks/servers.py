@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import subprocess
 import sys
 import urllib.request
@@ -9,9 +10,10 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from pathlib import Path
 
-from benchmarks.albums import album_of
+from benchmarks.albums import path_of
 from benchmarks.naive import TIME_ZONE
 from imageapi.auth.tokens import Tokens
 
@@ -20,10 +22,29 @@ _IMAGEAPI = str(Path(sys.executable).with_name("imageapi"))
 SECRET = "a secret that only this benchmark knows"
 _STOP_SECONDS = 40
 
+_DJANGO = _PROJECT / ".venv-bench/bin/python"
+_NODE = shutil.which("node")
+_FASTIFY = [_NODE or "node", str(_PROJECT / "benchmarks/fastify/server.js")]
+
+#: Ours first; then what people would use instead; then the limit.
 COMMANDS = {
     "ours": [_IMAGEAPI, "serve", "--port", "0"],
     "naive": [sys.executable, "-m", "benchmarks.naive"],
+    "django": [str(_DJANGO), "-m", "benchmarks.django_peer"],
+    "fastify": [*_FASTIFY, "columns"],
+    "fastify texts": [*_FASTIFY, "texts"],
+    "bare": [sys.executable, "-m", "benchmarks.bare"],
 }
+
+
+def present() -> list[str]:
+    """The candidates that are installed here."""
+    missing = set()
+    if not _DJANGO.exists():
+        missing.add("django")
+    if _NODE is None or not (_PROJECT / "benchmarks/fastify/node_modules").is_dir():
+        missing |= {"fastify", "fastify texts"}
+    return [name for name in COMMANDS if name not in missing]
 
 
 class NotServing(Exception):
@@ -38,26 +59,27 @@ class Candidate:
     port: int
     pid: int
 
-    def answer(self, size: int) -> bytes:
-        """The body of its answer for the album of that size."""
-        url = f"http://127.0.0.1:{self.port}{_path(size)}"
-        request = urllib.request.Request(url, headers={"Authorization": _authorization(size)})
+    def answer(self, album_id: str) -> bytes:
+        """The body of its answer for the album."""
+        url = f"http://127.0.0.1:{self.port}{path_of(album_id)}"
+        request = urllib.request.Request(url, headers={"Authorization": _authorization(album_id)})
         with urllib.request.urlopen(request, timeout=60) as answer:
             body: bytes = answer.read()
         return body
 
 
-def request_for(size: int) -> bytes:
-    """The request for the album of that size, as it goes over the wire."""
-    head = f"GET {_path(size)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n"
-    return f"{head}Authorization: {_authorization(size)}\r\n\r\n".encode()
+def request_for(album_id: str) -> bytes:
+    """The request for the album, as it goes over the wire."""
+    head = f"GET {path_of(album_id)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n"
+    return f"{head}Authorization: {_authorization(album_id)}\r\n\r\n".encode()
 
 
 def environment(dsn: str) -> dict[str, str]:
-    """What both candidates see; nothing of whoever runs the benchmark has a say in it."""
+    """What all candidates see; nothing of whoever runs the benchmark has a say in it."""
     kept = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEAPI_")}
     return kept | {
         "IMAGEAPI_DATABASE_URL": dsn,
+        "BENCHMARK_DSN": dsn,
         "IMAGEAPI_TOKEN_SECRET": SECRET,
         "IMAGEAPI_TIME_ZONE": TIME_ZONE.key,
         "PYTHONPATH": str(_PROJECT),
@@ -117,13 +139,7 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
         process.communicate()
 
 
-def _path(size: int) -> str:
-    return f"/api/v1/albums/{album_of(size)}/images/untag"
-
-
-def _token(size: int) -> str:
-    return Tokens(SECRET).issue(album_of(size), ["image_list"], timedelta(hours=4))
-
-
-def _authorization(size: int) -> str:
-    return f'Token token="{_token(size)}"'
+@cache
+def _authorization(album_id: str) -> str:
+    token = Tokens(SECRET).issue(album_id, ["image_list"], timedelta(hours=4))
+    return f'Token token="{token}"'
