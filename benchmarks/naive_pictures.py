@@ -18,12 +18,13 @@ from fastapi import Depends, HTTPException, UploadFile
 from fastapi.concurrency import run_in_threadpool
 from fastapi.responses import FileResponse
 from PIL import Image, ImageOps
-from PIL.ExifTags import GPS, IFD
+from PIL.ExifTags import GPS, IFD, Base
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from benchmarks.naive import ImageOut, NaiveImage, app, get_claims, get_session, serve
 
+_SIDEWAYS = range(5, 9)
 SIZES = {"full": 1600, "large": 480, "mini": 120}
 EAGER = SIZES if os.environ.get("PICTURES_EAGER") == "1" else {"mini": SIZES["mini"]}
 FOLDER = Path(os.environ.get("IMAGEAPI_STORE_URL", "pictures"))
@@ -47,17 +48,17 @@ def _taken_in(content: bytes, public_id: uuid.UUID) -> dict[str, Any]:
     """Facts of the picture, which is kept, with its renditions."""
     image = Image.open(io.BytesIO(content))
     exif = image.getexif()
-    upright = ImageOps.exif_transpose(image).convert("RGB")
+    width, height = image.size[:: -1 if exif.get(Base.Orientation, 1) in _SIDEWAYS else 1]
     folder = FOLDER / str(public_id)
     folder.mkdir(parents=True)
     (folder / "original").write_bytes(content)
+    # The largest first, each from the one before: Pillow then decodes no more than it must.
     for name, edge in EAGER.items():
-        rendition = upright.copy()
-        rendition.thumbnail((edge, edge))
-        rendition.save(folder / f"{name}.jpg", quality=82)
+        image = _shrunk(image, edge)
+        image.save(folder / f"{name}.jpg", quality=82)
     return {
-        "width": upright.width,
-        "height": upright.height,
+        "width": width,
+        "height": height,
         "exifs": {str(tag): str(value) for tag, value in exif.items()},
         "gps_exifs": _position(exif),
     }
@@ -125,9 +126,12 @@ async def rendition(public_id: uuid.UUID, name: str) -> FileResponse:
 
 
 def _render(path: Path, edge: int) -> None:
-    image = ImageOps.exif_transpose(Image.open(path.with_name("original"))).convert("RGB")
+    _shrunk(Image.open(path.with_name("original")), edge).save(path, quality=82)
+
+
+def _shrunk(image: Image.Image, edge: int) -> Image.Image:
     image.thumbnail((edge, edge))
-    image.save(path, quality=82)
+    return ImageOps.exif_transpose(image).convert("RGB")
 
 
 if __name__ == "__main__":

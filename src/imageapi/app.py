@@ -21,12 +21,14 @@ from imageapi.api.errors import NotThere
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
 from imageapi.api.journal import Journal
+from imageapi.api.lean import LeanQueue
 from imageapi.api.limits import BodyLimit
 from imageapi.api.problems import add_problem_handlers, problem_responses, problem_schemas
 from imageapi.auth.errors import AbilityMissing, TokenRefused
 from imageapi.auth.secret import open_tokens
 from imageapi.database.errors import DatabaseAway
 from imageapi.database.opening import open_database
+from imageapi.database.queue import UntaggedLists
 from imageapi.logs import configure_logs
 from imageapi.serving import end_with_parent
 from imageapi.settings import Settings, load_settings
@@ -41,7 +43,8 @@ class ImageAPI(FastAPI):
         if self.state.trusted_proxies:
             # uvicorn describes ASGI by other types than Starlette.
             stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, self.state.trusted_proxies))  # type: ignore[arg-type]
-        return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
+        ordinary = Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
+        return LeanQueue(ordinary, self.state)
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, the schemas of problems included."""
@@ -58,6 +61,7 @@ def create_app(settings: Settings) -> FastAPI:
         app.state.tokens = open_tokens(settings.configured_secret, settings.secret_file)
         async with open_database(settings.database_address, settings.data_dir) as database:
             app.state.database = database
+            app.state.untagged = UntaggedLists(database)
             limits = Limits(settings.limit_bytes, settings.limit_pixels)
             studio = open_studio(database, settings.store_address, app.state.rendering, limits)
             async with studio as app.state.studio:
@@ -65,6 +69,7 @@ def create_app(settings: Settings) -> FastAPI:
                 with closing(Places(settings.geoip_database)) as app.state.places:
                     yield
                 await app.state.renditions.close()
+            await app.state.untagged.close()
 
     app = ImageAPI(
         title="Image API",

@@ -1,10 +1,17 @@
 """How log lines look: JSON for machines, columns for a person at a terminal. To standard error."""
 
+import json
 import logging
 import sys
+import time
 import traceback
+from datetime import UTC, datetime
+from typing import Protocol
 
 import structlog
+
+_log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+_GET, _NULL, _QUOTED = '"GET"', "null", '"%s"'
 
 
 def configure_logs() -> None:
@@ -43,6 +50,54 @@ def configure_logs() -> None:
     root.setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
     logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes what was sent
+
+
+class RequestWriter(Protocol):
+    """Writes the line of a request that began at ``started``, a ``time.perf_counter()``."""
+
+    def __call__(
+        self, method: str, route: str | None, status: int, started: float, request_id: str | None
+    ) -> None:
+        """Write it."""
+
+
+def request_writer() -> RequestWriter:
+    """What writes one line for each request, in the form that was configured.
+
+    For machines the line is put together by hand: structlog takes 40 µs for it, this 5.
+    """
+    return _request_in_columns if sys.stderr.isatty() else _request_as_json
+
+
+def _request_in_columns(
+    method: str, route: str | None, status: int, started: float, request_id: str | None
+) -> None:
+    _log.info(
+        "request",
+        method=method,
+        route=route,
+        status=status,
+        milliseconds=_milliseconds_since(started),
+        request_id=request_id,
+    )
+
+
+def _request_as_json(
+    method: str, route: str | None, status: int, started: float, request_id: str | None
+) -> None:
+    now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
+    # Routes are names in Python, and ids of requests have no quotes; a method may be anything.
+    sys.stderr.write(
+        f'{{"method": {_GET if method == "GET" else json.dumps(method)}, '
+        f'"route": {_NULL if route is None else _QUOTED % route}, "status": {status}, '
+        f'"milliseconds": {_milliseconds_since(started)}, '
+        f'"request_id": {_NULL if request_id is None else _QUOTED % request_id}, '
+        f'"event": "request", "level": "info", "timestamp": "{now}Z"}}\n'
+    )
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 2)
 
 
 def place_of(error: BaseException) -> str:

@@ -37,8 +37,15 @@ async def open_studio(
 ) -> AsyncIterator[Studio]:
     """A studio over the store of this address, with a decoder for each core; raises UnfitStore."""
     store = open_store(address)
-    decoders = Decoders(os.cpu_count() or 1, limits.most_pixels)
+    decoders = Decoders(_cores(), limits.most_pixels)
     try:
         yield Studio(database, store, decoders, rendering, limits)
     finally:
         await decoders.close()
+
+
+def _cores() -> int:
+    """How many cores this process may use, which may be fewer than there are."""
+    if hasattr(os, "sched_getaffinity"):
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1

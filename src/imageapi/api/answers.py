@@ -1,8 +1,10 @@
 """JSON answers made of texts that are JSON already."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
+from contextlib import aclosing
 
 from fastapi import Response
+from fastapi.responses import StreamingResponse
 
 from imageapi.database.repository import StoredImage
 from imageapi.pictures.naming import asset_path, original_name
@@ -13,6 +15,20 @@ _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 def json_array(records: Sequence[str], headers: Mapping[str, str] | None = None) -> Response:
     """The records as a compact JSON array; nothing in them is parsed or written anew."""
     return json_text(f"[{','.join(records)}]", headers)
+
+
+def json_stream(first: Sequence[str], further: AsyncGenerator[list[str], None]) -> Response:
+    """The records of all chunks as one array, sent as they come."""
+
+    async def texts() -> AsyncIterator[str]:
+        async with aclosing(further):
+            yield f"[{','.join(first)}"
+            async for records in further:
+                if records:
+                    yield f",{','.join(records)}"
+            yield "]"
+
+    return StreamingResponse(texts(), headers=_HEADERS)
 
 
 def json_text(text: str, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:

@@ -44,11 +44,11 @@ class TokenVerifier(SecurityBase):
 
     def verified(self, request: Request) -> VerifiedToken:
         """The token, whose text the answer's headers then bear."""
-        headers = request.headers.getlist("authorization")
+        headers = [value for name, value in request.scope["headers"] if name == b"authorization"]
         if len(headers) > 1:
             raise TokenMissing("The request bears more than one Authorization header.")
         tokens: Tokens = request.app.state.tokens
-        token = tokens.verify(find_token(headers[0] if headers else None))
+        token = tokens.of_header(headers[0]) if headers else tokens.verify(find_token(None))
         request.state.verified_token = token.text
         return token
 

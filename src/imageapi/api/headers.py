@@ -4,9 +4,9 @@ An ASGI middleware around the whole application: one that is added with ``add_mi
 see the answer to an unhandled error.
 """
 
+import random
 import re
 import time
-import uuid
 from collections.abc import Iterable
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -29,14 +29,26 @@ FIXED = (
 )
 P3P = (b"p3p", b'CP="NOI ADM DEV PSAi COM NAV OUR OTRo STP IND DEM"')
 
+_VERSION_MASK = (1 << 128) - 1 & ~(0xF << 76) & ~(0x3 << 62)
+_VERSION_4 = 0x4 << 76 | 0x2 << 62
 _LONGEST_REQUEST_ID = 255
 _NOT_IN_REQUEST_ID = re.compile(rb"[^A-Za-z0-9\-_.@]")
 
 
 def request_id(given: bytes | None) -> str:
     """The request's own id without what may not be in one, or a new UUID if nothing is left."""
-    kept = _NOT_IN_REQUEST_ID.sub(b"", given or b"")[:_LONGEST_REQUEST_ID]
-    return kept.decode() or str(uuid.uuid4())
+    if given:
+        kept = _NOT_IN_REQUEST_ID.sub(b"", given)[:_LONGEST_REQUEST_ID]
+        if kept:
+            return kept.decode()
+    return new_uuid()
+
+
+def new_uuid() -> str:
+    """A random UUID (RFC 9562, version 4), not secret; ``uuid.uuid4`` takes three times as long."""
+    bits = random.getrandbits(128)
+    text = f"{bits & _VERSION_MASK | _VERSION_4:032x}"
+    return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def documented(

@@ -9,7 +9,7 @@ import time
 import structlog
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imageapi.logs import place_of
+from imageapi.logs import place_of, request_writer
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -19,6 +19,7 @@ class Journal:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
+        self._write = request_writer()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and write down how it went."""
@@ -43,11 +44,5 @@ class Journal:
                 at=place_of(error),
                 request_id=state.get("request_id"),
             )
-        log.info(
-            "request",
-            method=scope["method"],
-            route=getattr(scope.get("endpoint"), "__name__", None),
-            status=status,
-            milliseconds=round((time.perf_counter() - started) * 1000, 2),
-            request_id=state.get("request_id"),
-        )
+        route = getattr(scope.get("endpoint"), "__name__", None)
+        self._write(scope["method"], route, status, started, state.get("request_id"))

@@ -9,9 +9,9 @@ from uuid import UUID
 
 from fastapi import Query, Request, Response
 
-from imageapi.api.answers import json_array
+from imageapi.api.answers import json_array, json_stream
 from imageapi.api.errors import UnfitParameter
-from imageapi.database.repository import Filter, Images, Page, Place
+from imageapi.database.repository import LARGEST_CHUNK, Filter, Images, Page, Place
 
 LARGEST_PAGE = 1000
 
@@ -57,7 +57,11 @@ async def listed(  # noqa: PLR0917 - a route's parameters, in their order
 ) -> Response:
     """The whole list where neither limit nor place is given, else a page with its headers."""
     if limit is None and after is None:
-        return json_array(await images.all(album_id, wanted))
+        chunks = images.chunks(album_id, wanted)
+        first = await anext(chunks)
+        if len(first) < LARGEST_CHUNK:
+            return json_array(first)
+        return json_stream(first, chunks)
     page = await images.page(album_id, wanted, limit, decode_place(after))
     return json_array(page.records, page_headers(request, page, limit))
 

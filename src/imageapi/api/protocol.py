@@ -6,11 +6,16 @@ sees, is answered with a problem and the documented headers too.
 
 import asyncio
 import time
+from functools import partial
 from typing import Any
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import STATUS_LINE, HttpToolsProtocol
+from uvicorn.protocols.http.httptools_impl import (
+    STATUS_LINE,
+    HttpToolsProtocol,
+    RequestResponseCycle,
+)
 from uvicorn.server import ServerState
 
 from imageapi.api.headers import documented, request_id
@@ -72,6 +77,36 @@ def as_written(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     return [(_AS_WRITTEN.get(name, name), value) for name, value in headers]
 
 
+#: In ``scope["extensions"]``: a function that takes an answer's head and body as they go over the
+#: wire, sends them in one piece, and says whether it could.
+WHOLE_ANSWER = "imageapi.whole_answer"
+
+STATUS_OK = STATUS_LINE[200]
+
+
+def wire_head(status_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+    """The head of an answer as it goes over the wire."""
+    lines = b"".join(b"%b: %b\r\n" % header for header in as_written(headers))
+    return b"%b%b\r\n" % (status_line, lines)
+
+
+def _send_whole(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
+    """Send the answer at once, where nothing has been sent, and the client keeps up and stays."""
+    if (
+        cycle.response_started
+        or cycle.disconnected
+        or cycle.flow.write_paused
+        or not cycle.keep_alive
+    ):
+        return False
+    cycle.response_started = cycle.response_complete = True
+    cycle.waiting_for_100_continue = False
+    cycle.transport.writelines((head, body))
+    cycle.message_event.set()
+    cycle.on_response()
+    return True
+
+
 class DocumentedCase:
     """ASGI application around another: next to the server, so that nothing else sees its names."""
 
@@ -80,6 +115,9 @@ class DocumentedCase:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer with the names of headers as written."""
+        cycle = getattr(send, "__self__", None)
+        if isinstance(cycle, RequestResponseCycle):
+            scope.setdefault("extensions", {})[WHOLE_ANSWER] = partial(_send_whole, cycle)
 
         async def send_as_written(message: Message) -> None:
             if message["type"] == "http.response.start":
@@ -107,9 +145,7 @@ class DocumentedProtocol(HttpToolsProtocol):
         id_ = request_id(None)
         answer = problem(UNREADABLE, "This is not an HTTP/1.1 request.", id_)
         headers = documented(answer.raw_headers, None, id_, time.perf_counter())
-        lines = [b"%b: %b\r\n" % header for header in as_written(headers)]
-        lines.append(b"connection: close\r\n\r\n")
-        self.transport.write(
-            b"".join([STATUS_LINE[answer.status_code], *lines, bytes(answer.body)])
-        )
+        headers.append((b"connection", b"close"))
+        head = wire_head(STATUS_LINE[answer.status_code], headers)
+        self.transport.write(head + bytes(answer.body))
         self.transport.close()

@@ -18,6 +18,7 @@ from datetime import timedelta
 from jose import jwk, jwt
 from jose.exceptions import JOSEError
 
+from imageapi.auth.authorization import find_token
 from imageapi.auth.errors import (
     AbilityMissing,
     TokenExpired,
@@ -36,6 +37,8 @@ LONGEST_TOKEN = 4096
 SHORTEST_SECRET_BYTES = 32
 #: 9999-01-01, in seconds since 1970: later expiries are said to be then.
 LAST_EXPIRY = 253_370_764_800.0
+#: So many verified tokens are remembered, of at most 4 KB each.
+MOST_REMEMBERED = 2048
 #: How deep the abilities may nest: what is granted lies three deep.
 DEEPEST_ABILITIES = 8
 
@@ -78,6 +81,7 @@ class Tokens:
         except JOSEError as error:  # a PEM or SSH key: public halves are no secrets
             raise UnfitSecret("a key of another kind, not an HMAC secret") from error
         self._now = now
+        self._remembered: dict[bytes, VerifiedToken] = {}
 
     def issue(
         self,
@@ -93,6 +97,22 @@ class Tokens:
             "user_id": user_id or str(uuid.uuid4()),
         }
         return jwt.encode(claims, self._key, algorithm=ALGORITHM)
+
+    def of_header(self, authorization: bytes) -> VerifiedToken:
+        """The verified token of an ``Authorization`` header; raises TokenRefused."""
+        return self.remembered(authorization) or self._verify_header(authorization)
+
+    def remembered(self, authorization: bytes) -> VerifiedToken | None:
+        """The token, where this header has been verified and the token has not expired since."""
+        token = self._remembered.get(authorization)
+        return token if token is not None and token.expires_at > self._now() else None
+
+    def _verify_header(self, authorization: bytes) -> VerifiedToken:
+        token = self.verify(find_token(authorization.decode("latin-1")))
+        if len(self._remembered) >= MOST_REMEMBERED:
+            self._remembered.pop(next(iter(self._remembered)))
+        self._remembered[authorization] = token
+        return token
 
     def verify(self, token: str) -> VerifiedToken:
         """Return what the token says; raise a TokenRefused that names what is wrong with it."""

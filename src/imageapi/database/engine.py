@@ -29,6 +29,7 @@ _AWAY = (
     TimeoutError,
     asyncpg.PostgresConnectionError,
     asyncpg.InterfaceError,
+    asyncpg.InternalClientError,  # the server closed the connection while it was asked
     asyncpg.InvalidAuthorizationSpecificationError,
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
@@ -107,6 +108,10 @@ class Database:
                 )
                 return rows
 
+    def held(self) -> "HeldConnection":
+        """A connection to be held, for one reader at a time."""
+        return HeldConnection(self)
+
     @asynccontextmanager
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends, undone when it raises."""
@@ -143,6 +148,43 @@ class Database:
                     server_settings={"application_name": "imageapi"},
                 )
         return self._reads
+
+
+class HeldConnection:
+    """A connection for one task at a time, on which each statement is prepared once.
+
+    It is made when it is first needed, and made again after an error.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._database = database
+        self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]] = {}
+
+    async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
+        """The statement's rows, as of now; raises DatabaseAway."""
+        with translated():
+            try:
+                return await self._read(statement, values)
+            except BaseException:
+                await self.close()
+                raise
+
+    async def close(self) -> None:
+        """Leave the server."""
+        connection, self._connection = self._connection, None
+        self._prepared.clear()
+        if connection is not None:
+            connection.terminate()
+
+    async def _read(self, statement: Statement, values: Mapping[str, Any]) -> list[asyncpg.Record]:
+        if self._connection is None:
+            self._connection = await self._database.connect()
+        prepared = self._prepared.get(statement.text)
+        if prepared is None:
+            prepared = await self._connection.prepare(statement.text)
+            self._prepared[statement.text] = prepared
+        return await prepared.fetch(*statement.arguments(values), timeout=STATEMENT_SECONDS)
 
 
 async def _nothing_to_reset(connection: object) -> None:

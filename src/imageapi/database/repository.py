@@ -1,6 +1,6 @@
 """The images of an album, as the texts that clients are sent, and what happened to it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -108,6 +108,9 @@ class Event:
     after: str
 
 
+#: So many records are in memory at once for one list; a list that is shorter is sent in one piece.
+LARGEST_CHUNK = 2000
+
 UNTAGGED_ONLY = Filter(untagged=True)
 
 _COLUMNS = images.c
@@ -139,11 +142,6 @@ def _where(query: Select[Any], conditions: tuple[str, ...]) -> Select[Any]:
     # The queue's own condition says that images are there: its index is the one to be found.
     there = () if "untagged" in conditions else (THERE,)
     return query.where(_OF_ALBUM, *there, *(_CONDITIONS[name] for name in conditions))
-
-
-@cache
-def _all(conditions: tuple[str, ...]) -> Statement:
-    return Statement(_where(select(_COLUMNS.record), conditions).order_by(*_IN_ORDER))
 
 
 @cache
@@ -187,12 +185,18 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def all(self, album_id: str, wanted: Filter) -> list[str]:
-        """Every record that the filter lets through."""
-        rows = await self._database.read(
-            _all(wanted.conditions()), album_id=album_id, **wanted.values()
-        )
-        return [row[0] for row in rows]
+    async def chunks(self, album_id: str, wanted: Filter) -> AsyncGenerator[list[str], None]:
+        """Every record that the filter lets through, at most LARGEST_CHUNK at once.
+
+        Each chunk is a statement of its own: whoever takes them slowly, or leaves, holds nothing.
+        """
+        place: Place | None = None
+        while True:
+            rows = await self._rows(album_id, wanted, LARGEST_CHUNK, place)
+            yield [row[0] for row in rows]
+            if len(rows) < LARGEST_CHUNK:
+                return
+            place = Place(*rows[-1][1:])
 
     async def page(
         self, album_id: str, wanted: Filter, limit: int | None, after: Place | None
@@ -202,17 +206,29 @@ class Images:
         A place stays what it is when its image leaves, and images that come or go elsewhere do not
         move it: following pages repeat nothing, and miss nothing that was there throughout.
         """
-        conditions = wanted.conditions()
-        values = {"album_id": album_id, **wanted.values()}
-        rows_wanted = None if limit is None else limit + 1  # one more tells whether there is more
-        place = {} if after is None else {f"place_{k}": v for k, v in after._asdict().items()}
-        rows = await self._database.read(
-            _page(conditions, after is not None), rows=rows_wanted, **values, **place
-        )
-        total = (await self._database.read(_count(conditions), **values))[0][0]
+        # One more tells whether there is more.
+        rows = await self._rows(album_id, wanted, None if limit is None else limit + 1, after)
+        total = (
+            await self._database.read(
+                _count(wanted.conditions()), album_id=album_id, **wanted.values()
+            )
+        )[0][0]
         shown = rows[:limit]
         last = Place(*shown[-1][1:]) if len(rows) > len(shown) else None
         return Page([row[0] for row in shown], total, last)
+
+    async def _rows(
+        self, album_id: str, wanted: Filter, most: int | None, after: Place | None
+    ) -> list[Any]:
+        """Records with their places, behind the place."""
+        place = {} if after is None else {f"place_{k}": v for k, v in after._asdict().items()}
+        return await self._database.read(
+            _page(wanted.conditions(), after is not None),
+            album_id=album_id,
+            rows=most,
+            **wanted.values(),
+            **place,
+        )
 
     async def get(self, album_id: str, public_id: UUID) -> StoredImage:
         """One image; raises ImageNotFound, also for one in the trash."""

@@ -1,0 +1,157 @@
+"""The ordinary request for the queue, answered without the framework's machinery.
+
+It gives the same answer as the route, which a test compares; what is unusual in any way (a query,
+a token not seen before, a missing ability, a list too long, an error) is left to the route.
+"""
+
+import re
+import time
+from collections.abc import Iterable
+from typing import NamedTuple
+
+from starlette.datastructures import State
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from starlette_compress import CompressMiddleware
+
+from imageapi.api.headers import Header, documented, request_id
+from imageapi.api.protocol import STATUS_OK, WHOLE_ANSWER, wire_head
+from imageapi.database.errors import DatabaseError
+from imageapi.database.queue import KeptList, UntaggedLists
+from imageapi.logs import request_writer
+from imageapi.records.values import ALBUM_ID
+
+_BEFORE = "/api/v1/albums/"
+_BEHIND = "/images/untag"
+_CONTENT_TYPE = (b"content-type", b"application/json; charset=utf-8")
+_MOST_ENCODINGS = 8
+_COUNTING = {b"authorization", b"accept-encoding", b"x-request-id"}
+_ENDPOINT = "list_untagged_images"
+_MARK = "{what differs}"
+_RUNTIME = re.compile(rb"(?<=\r\nX-Runtime: )[0-9.]+")
+
+
+class Answer:
+    """A 200 with the documented headers, of which three differ from request to request."""
+
+    def __init__(self, headers: Iterable[Header], body: bytes) -> None:
+        self.headers = list(headers)
+        self.body = body
+        head = wire_head(STATUS_OK, documented(self.headers, _MARK, _MARK, time.perf_counter()))
+        head = _RUNTIME.sub(_MARK.encode(), head)
+        self._parts = tuple(head.split(_MARK.encode()))
+        assert len(self._parts) == len(("token", "request id", "runtime")) + 1
+
+    async def send(self, scope: Scope, send: Send, token: str, id_: str, started: float) -> None:
+        """Send it, in one piece where the server can."""
+        whole = scope.get("extensions", {}).get(WHOLE_ANSWER)
+        if whole is None or not whole(self._head(token, id_, started), self.body):
+            headers = documented(self.headers, token, id_, started)
+            await send({"type": "http.response.start", "status": 200, "headers": headers})
+            await send({"type": "http.response.body", "body": self.body})
+
+    def _head(self, token: str, id_: str, started: float) -> bytes:
+        """The answer's head as it goes over the wire."""
+        before_token, before_id, before_runtime, end = self._parts
+        runtime = time.perf_counter() - started
+        return b"%b%b%b%b%b%.6f%b" % (
+            *(before_token, token.encode(), before_id, id_.encode(), before_runtime, runtime, end),
+        )
+
+
+class LeanQueue:
+    """ASGI middleware: ``state`` holds the tokens and the lists once the service has begun."""
+
+    def __init__(self, app: ASGIApp, state: State) -> None:
+        self.app = app
+        self._state = state
+        self._write = request_writer()
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, or hand on."""
+        if (
+            scope["type"] != "http"
+            or scope["query_string"]
+            or scope["method"] != "GET"
+            or not scope["path"].endswith(_BEHIND)
+            or not scope["path"].startswith(_BEFORE)
+            or not await self._answered(scope, send)
+        ):
+            await self.app(scope, receive, send)
+
+    async def _answered(self, scope: Scope, send: Send) -> bool:
+        started = time.perf_counter()
+        asked = _ordinary(scope)
+        token = asked and self._state.tokens.remembered(asked.authorization)
+        if asked is None or token is None:
+            return False
+        if "image_list" not in token.abilities.get(asked.album_id, ()):
+            return False
+        lists: UntaggedLists = self._state.untagged
+        try:
+            kept = await lists.get(asked.album_id)
+        except DatabaseError:
+            return False
+        if kept is None:
+            return False
+        answer = await _encoded(kept, asked.accept_encoding)
+        id_ = request_id(asked.request_id)
+        await answer.send(scope, send, token.text, id_, started)
+        self._write("GET", _ENDPOINT, 200, started, id_)
+        return True
+
+
+class _Ordinary(NamedTuple):
+    album_id: str
+    authorization: bytes
+    accept_encoding: bytes
+    request_id: bytes | None
+
+
+def _ordinary(scope: Scope) -> _Ordinary | None:
+    """What is asked, where no header that counts comes twice, and a token is there."""
+    counting: dict[bytes, bytes] = {}
+    for name, value in scope["headers"]:
+        if name in _COUNTING:
+            if name in counting:
+                return None
+            counting[name] = value
+    authorization = counting.get(b"authorization")
+    album_id = scope["path"][len(_BEFORE) : -len(_BEHIND)]
+    if authorization is None or ALBUM_ID.fullmatch(album_id) is None:
+        return None
+    return _Ordinary(
+        album_id,
+        authorization,
+        counting.get(b"accept-encoding", b""),
+        counting.get(b"x-request-id"),
+    )
+
+
+async def _encoded(kept: KeptList, accept_encoding: bytes) -> Answer:
+    """Headers and body as the compressing middleware sends the list to who accepts this."""
+    answer = kept.encoded.get(accept_encoding)
+    if answer is None:
+        answer = await _compressed(kept.text, accept_encoding)
+        if len(kept.encoded) < _MOST_ENCODINGS:
+            kept.encoded[accept_encoding] = answer
+    return answer
+
+
+async def _compressed(text: bytes, accept_encoding: bytes) -> Answer:
+    sent: list[Message] = []
+
+    async def plain(_: Scope, __: Receive, send: Send) -> None:
+        headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(text))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": text})
+
+    async def note(message: Message) -> None:
+        sent.append(message)
+
+    async def nothing() -> Message:
+        return {"type": "http.disconnect"}
+
+    scope = {"type": "http", "headers": [(b"accept-encoding", accept_encoding)]}
+    await CompressMiddleware(plain)(scope, nothing, note)
+    start, *parts = sent
+    return Answer(start["headers"], b"".join(part.get("body", b"") for part in parts))

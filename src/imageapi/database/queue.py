@@ -1,0 +1,91 @@
+"""Whole lists of untagged images, kept as the bytes that clients are sent while they hold."""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from imageapi.database.engine import Database
+from imageapi.database.repository import LARGEST_CHUNK, UNTAGGED_ONLY, Images
+from imageapi.database.versions import Versions
+
+#: What all lists that are kept may take, in bytes of their plain text.
+MOST_BYTES = 16 * 1024 * 1024
+
+
+@dataclass(slots=True)
+class KeptList:
+    """An album's whole queue as a JSON array, no older than the album's ``version``.
+
+    ``encoded`` is for whoever sends it: ready answers, by the encodings that are accepted.
+    """
+
+    version: int
+    text: bytes
+    encoded: dict[bytes, Any] = field(default_factory=dict)
+
+
+class UntaggedLists:
+    """The queues of albums, always as of a moment after they were asked for.
+
+    A list is read anew when its album's version is another than the one it was read at: every
+    change of an image raises that, in the same transaction.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._images = Images(database)
+        self._versions = Versions(database)
+        self._kept: OrderedDict[str, KeptList] = OrderedDict()
+        self._kept_bytes = 0
+        self._reading: dict[tuple[str, int], asyncio.Task[KeptList | None]] = {}
+
+    async def get(self, album_id: str) -> KeptList | None:
+        """The album's list; None where it is longer than a chunk. Raises DatabaseAway."""
+        version = await self._versions.of(album_id)
+        if version is None:
+            return _EMPTY
+        kept = self._kept.get(album_id)
+        if kept is not None and kept.version >= version:
+            self._kept.move_to_end(album_id)
+            return kept
+        return await self._read_once(album_id, version)
+
+    async def close(self) -> None:
+        """Leave the server."""
+        await self._versions.close()
+
+    async def _read_once(self, album_id: str, version: int) -> KeptList | None:
+        """Read the list, together with whoever else has found the album at this version."""
+        key = (album_id, version)
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(self._read(album_id, version))
+            task.add_done_callback(lambda task: self._forget(key, task))
+        return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[str, int], task: "asyncio.Task[KeptList | None]") -> None:
+        del self._reading[key]
+        if not task.cancelled():
+            task.exception()  # asked for here, in case that nobody waits any more
+
+    async def _read(self, album_id: str, version: int) -> KeptList | None:
+        async with aclosing(self._images.chunks(album_id, UNTAGGED_ONLY)) as chunks:
+            records = await anext(chunks)
+        if len(records) == LARGEST_CHUNK:
+            return None
+        kept = KeptList(version, f"[{','.join(records)}]".encode())
+        self._keep(album_id, kept)
+        return kept
+
+    def _keep(self, album_id: str, kept: KeptList) -> None:
+        if (before := self._kept.pop(album_id, None)) is not None:
+            self._kept_bytes -= len(before.text)
+        self._kept[album_id] = kept
+        self._kept_bytes += len(kept.text)
+        while self._kept_bytes > MOST_BYTES:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest.text)
+
+
+_EMPTY = KeptList(0, b"[]")
