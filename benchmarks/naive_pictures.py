@@ -46,7 +46,7 @@ def _position(exif: Image.Exif) -> list[float] | None:
 
 def _taken_in(content: bytes, public_id: uuid.UUID) -> dict[str, Any]:
     """Facts of the picture, which is kept, with its renditions."""
-    image = Image.open(io.BytesIO(content))
+    image: Image.Image = Image.open(io.BytesIO(content))
     exif = image.getexif()
     width, height = image.size[:: -1 if exif.get(Base.Orientation, 1) in _SIDEWAYS else 1]
     folder = FOLDER / str(public_id)
