@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 from conftest import Service
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from imageapi.api.lean import LeanQueue
+from imageapi.app import ImageAPI
 from imageapi.database import queue
 from imageapi.database.queue import UntaggedLists
 
@@ -37,13 +38,8 @@ def lean(app: FastAPI) -> LeanQueue:
 
 def ordinary(app: FastAPI) -> Any:
     """The service without the lean way."""
-    stack = app.build_middleware_stack()
-    assert isinstance(stack, LeanQueue)
-
-    async def with_its_app(scope: Scope, receive: Receive, send: Send) -> None:
-        await stack.app({**scope, "app": app}, receive, send)
-
-    return with_its_app
+    assert isinstance(app, ImageAPI)
+    return app.ordinary
 
 
 async def ask(

@@ -7,7 +7,7 @@ from typing import Any, cast
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from starlette.routing import compile_path
-from starlette.types import ASGIApp
+from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
@@ -37,14 +37,22 @@ from imageapi.settings import Settings, load_settings
 class ImageAPI(FastAPI):
     """FastAPI with what must stand around even the answer to an unhandled error."""
 
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self.ordinary = super().__call__
+        self._lean = LeanQueue(self.ordinary, self.state)
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer, the queue's ordinary request before all that follows."""
+        await self._lean(scope, receive, send)
+
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the stack from outside; the first named is the outermost."""
         stack = super().build_middleware_stack()
         if self.state.trusted_proxies:
             # uvicorn describes ASGI by other types than Starlette.
             stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, self.state.trusted_proxies))  # type: ignore[arg-type]
-        ordinary = Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
-        return LeanQueue(ordinary, self.state)
+        return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, the schemas of problems included."""

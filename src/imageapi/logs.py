@@ -1,5 +1,6 @@
 """How log lines look: JSON for machines, columns for a person at a terminal. To standard error."""
 
+import asyncio
 import json
 import logging
 import sys
@@ -87,13 +88,33 @@ def _request_as_json(
 ) -> None:
     now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
     # Routes are names in Python, and ids of requests have no quotes; a method may be anything.
-    sys.stderr.write(
+    _lines.write(
         f'{{"method": {_GET if method == "GET" else json.dumps(method)}, '
         f'"route": {_NULL if route is None else _QUOTED % route}, "status": {status}, '
         f'"milliseconds": {_milliseconds_since(started)}, '
         f'"request_id": {_NULL if request_id is None else _QUOTED % request_id}, '
         f'"event": "request", "level": "info", "timestamp": "{now}Z"}}\n'
     )
+
+
+class _Lines:
+    """Lines that are written together once the event loop has done what is due now."""
+
+    def __init__(self) -> None:
+        self._waiting: list[str] = []
+
+    def write(self, line: str) -> None:
+        """Write the line soon."""
+        if not self._waiting:
+            asyncio.get_running_loop().call_soon(self._flush)
+        self._waiting.append(line)
+
+    def _flush(self) -> None:
+        lines, self._waiting = self._waiting, []
+        sys.stderr.write("".join(lines))
+
+
+_lines = _Lines()
 
 
 def _milliseconds_since(started: float) -> float:

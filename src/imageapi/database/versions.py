@@ -1,12 +1,17 @@
 """The versions of albums, asked for by many requests at once with one statement."""
 
 import asyncio
+from collections.abc import Iterable, Iterator
 
 from sqlalchemy import text
 
 from imageapi.database.engine import Database, Statement
 
 _VERSIONS = Statement(text("SELECT album_id, version FROM albums WHERE album_id = ANY(:album_ids)"))
+
+
+_Future = asyncio.Future[int | None]
+_Waiting = dict[str, list[_Future]]
 
 
 class Versions:
@@ -17,39 +22,43 @@ class Versions:
 
     def __init__(self, database: Database) -> None:
         self._connection = database.held()
-        self._waiting: dict[str, list[asyncio.Future[int | None]]] = {}
+        self._waiting: _Waiting = {}
+        self._somebody_waits = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
 
-    def of(self, album_id: str) -> "asyncio.Future[int | None]":
+    def of(self, album_id: str) -> _Future:
         """The album's version, None for one that was never seen; raises DatabaseAway."""
-        future: asyncio.Future[int | None] = asyncio.get_running_loop().create_future()
-        self._waiting.setdefault(album_id, []).append(future)
         if self._asking is None:
             self._asking = asyncio.create_task(self._ask())
+        future: _Future = asyncio.get_running_loop().create_future()
+        self._waiting.setdefault(album_id, []).append(future)
+        self._somebody_waits.set()
         return future
 
+    async def close(self) -> None:
+        """Leave the server; nobody may be waiting any more."""
+        if self._asking is not None:
+            self._asking.cancel()
+            await asyncio.wait([self._asking])
+        await self._connection.close()
+
     async def _ask(self) -> None:
-        while self._waiting:
+        while await self._somebody_waits.wait():
+            self._somebody_waits.clear()
             asked, self._waiting = self._waiting, {}
             try:
                 rows = await self._connection.read(_VERSIONS, album_ids=list(asked))
-            except BaseException as error:
-                for future in (each for futures in asked.values() for each in futures):
-                    if not future.done():
-                        future.set_exception(error)
-                if not isinstance(error, Exception):
-                    raise
-                continue
-            versions: dict[str, int] = {row[0]: row[1] for row in rows}
-            for album_id, futures in asked.items():
-                version = versions.get(album_id)
-                for future in futures:
-                    if not future.done():
+            except Exception as error:  # noqa: BLE001 - it is for those who wait
+                for future in _still_waiting(asked.values()):
+                    future.set_exception(error)
+            else:
+                versions: dict[str, int] = {row[0]: row[1] for row in rows}
+                for album_id, futures in asked.items():
+                    version = versions.get(album_id)
+                    for future in _still_waiting([futures]):
                         future.set_result(version)
-        self._asking = None
 
-    async def close(self) -> None:
-        """Leave the server."""
-        if self._asking is not None:
-            await self._asking
-        await self._connection.close()
+
+def _still_waiting(asked: Iterable[Iterable[_Future]]) -> Iterator[_Future]:
+    """Those who have not left meanwhile."""
+    return (future for futures in asked for future in futures if not future.done())
