@@ -222,7 +222,7 @@ async def test_lists_that_are_kept_are_bounded(
 async def test_long_list_comes_in_chunks_and_is_the_same(
     app: FastAPI, client: httpx.AsyncClient, album: str, add: Any, may: Any
 ) -> None:
-    texts = await add([record(album, number) for number in range(4100)])
+    texts = await add([record(album, number) for number in range(2100)])
     headers = may(album)
     path = f"/api/v1/albums/{album}/images/untag"
     answer = await client.get(path, headers=headers)
@@ -236,7 +236,7 @@ async def test_long_list_comes_in_chunks_and_is_the_same(
         await ask(lean(app), path, [(b"authorization", headers["Authorization"].encode())])
 
 
-@pytest.mark.parametrize("count", [1999, 2000, 2001, 4000])
+@pytest.mark.parametrize("count", [999, 1000, 1001, 2000])
 async def test_lists_as_long_as_chunks_are_whole(
     client: httpx.AsyncClient, album: str, add: Any, may: Any, count: int
 ) -> None:

@@ -109,7 +109,7 @@ class Event:
 
 
 #: So many records are in memory at once for one list; a list that is shorter is sent in one piece.
-LARGEST_CHUNK = 2000
+LARGEST_CHUNK = 1000
 
 UNTAGGED_ONLY = Filter(untagged=True)
 
