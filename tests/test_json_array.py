@@ -1,12 +1,15 @@
 """Reading a JSON array an element at a time, wherever the chunks happen to end."""
 
 import json
+import math
 from typing import Any
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from factories import record
+from imageapi.records.reading import UnfitRecord, read_record
 from imageapi.transfer.json_array import LONGEST_ELEMENT, UnreadableArray, read_array
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
@@ -26,7 +29,7 @@ def test_array_is_read_whatever_the_chunks(
     spaced: bool,
 ) -> None:
     text = json.dumps(array, indent=2 if spaced else None, ensure_ascii=not spaced)
-    assert list(read_array(chunked(text, size))) == array
+    assert [value for value, _ in read_array(chunked(text, size))] == array
 
 
 @given(st.lists(objects, min_size=1, max_size=3), st.integers(1, 20), st.data())
@@ -77,3 +80,46 @@ def test_element_without_end_is_not_read_forever() -> None:
     with pytest.raises(UnreadableArray, match="far too long"):
         list(read_array(endless()))
     assert read * 100_000 < LONGEST_ELEMENT + 200_000
+
+
+unfit = st.sampled_from(
+    ["\0", "a\0b", "\ud800", "\udfff", math.inf, -math.inf, math.nan, 10**400, [[[[1]]]] * 20]
+)
+inner = st.recursive(
+    st.none() | st.integers() | st.floats(allow_nan=False) | st.text() | unfit,
+    lambda values: st.lists(values) | st.dictionaries(st.text() | st.just("\0"), values),
+)
+
+
+def refused(value: object, *, is_plain: bool) -> str | None:
+    try:
+        read_record(value, is_plain=is_plain)
+    except UnfitRecord as error:
+        return str(error)
+    return None
+
+
+@given(st.dictionaries(st.text(max_size=5), inner, max_size=3), st.booleans())
+def test_what_is_called_plain_is(exifs: dict[str, Any], escaped: bool) -> None:
+    """What is not looked through would not have been refused."""
+    text = json.dumps([record("a") | {"exifs": exifs}], ensure_ascii=escaped)
+    try:
+        text.encode()
+    except UnicodeEncodeError:
+        return  # no text that was read from UTF-8
+    for value, is_plain in read_array([text]):
+        assert refused(value, is_plain=is_plain) == refused(value, is_plain=False)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        *("1e999", "-1E+400", "1" + "0" * 400 + ".0", "NaN", "-Infinity"),
+        *(r'"\uD800"', r'"\u0000"', "[" * 40 + "]" * 40),
+    ],
+)
+def test_what_is_written_oddly_is_not_plain(text: str) -> None:
+    whole = json.dumps([record("a") | {"exifs": {"x": "here"}}]).replace('"here"', text)
+    ((value, is_plain),) = read_array([whole])
+    assert not is_plain
+    assert refused(value, is_plain=is_plain) is not None

@@ -12,7 +12,7 @@ from imageapi.database.errors import RecordTwice
 from imageapi.database.transfers import Added, NewImage, add_images
 from imageapi.records.image import Image
 from imageapi.records.reading import UnfitRecord, read_record
-from imageapi.transfer.json_array import UnreadableArray, read_array
+from imageapi.transfer.json_array import Element, UnreadableArray, read_array
 
 CHUNK_BYTES = 64 * 1024
 
@@ -51,8 +51,8 @@ class Importer:
 
     def _images_of(self, name: str, file: IO[bytes]) -> Iterator[NewImage]:
         try:
-            for value in read_array(self._chunks(file)):
-                yield self._image(value)
+            for element in read_array(self._chunks(file)):
+                yield self._image(element)
         except UnfitRecord as error:
             raise ImportRefused(f"{self._place(self._count)}: {error}") from error
         except UnreadableArray as error:
@@ -62,8 +62,8 @@ class Importer:
         except OSError as error:
             raise ImportRefused(f"{name}: {error.strerror or 'cannot be read'}") from error
 
-    def _image(self, value: object) -> NewImage:
-        image = read_record(value)
+    def _image(self, element: Element) -> NewImage:
+        image = read_record(element.value, is_plain=element.is_plain)
         if self._album_id is not None and image.album_id != self._album_id:
             raise UnfitRecord("album_id", f"must be {self._album_id}, the album asked for")
         return new_image(image, self._rendering)

@@ -5,10 +5,17 @@ keeps the kind of every number, and reads NaN where it stands, so that its field
 """
 
 import json
+import re
 from collections.abc import Iterable, Iterator
+from math import isfinite
+from typing import NamedTuple
+
+from imageapi.records.reading import DEEPEST_JSON
 
 #: One element may be this long, in characters.
 LONGEST_ELEMENT = 4 * 1024 * 1024
+#: NUL, and halves of surrogate pairs: unescaped, the text would be no JSON, or no UTF-8.
+_UNFIT_UNITS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _WHITESPACE = " \t\r\n"
 
 
@@ -20,7 +27,18 @@ class UnreadableArray(ValueError):
         self.index = index
 
 
-def read_array(chunks: Iterable[str]) -> Iterator[dict[str, object]]:
+class Element(NamedTuple):
+    """An object of the array.
+
+    ``is_plain`` says that its text has no escaped NUL nor half of a surrogate pair, no
+    number that is not finite, and too few brackets to be nested too deep.
+    """
+
+    value: dict[str, object]
+    is_plain: bool
+
+
+def read_array(chunks: Iterable[str]) -> Iterator[Element]:
     """Yield the objects of the array; raise UnreadableArray where it is not one.
 
     At most one element and one chunk are held at a time.
@@ -49,6 +67,7 @@ class _Text:
     def __init__(self, chunks: Iterable[str]) -> None:
         self._chunks = iter(chunks)
         self._buffer = ""
+        self._numbers = _Numbers()
         self.position = 0
 
     def peek(self) -> str:
@@ -67,11 +86,12 @@ class _Text:
         self.position += 1
         return character
 
-    def take_object(self, index: int) -> dict[str, object]:
+    def take_object(self, index: int) -> Element:
         """The object that begins here, consumed; ``index`` is for what is wrong with it."""
         while True:
             try:
-                value, self.position = _DECODER.raw_decode(self._buffer, self.position)
+                self._numbers.are_finite = True
+                value, end = self._numbers.decoder.raw_decode(self._buffer, self.position)
             except _KeyTwice as error:
                 raise UnreadableArray(index, f"has the key {error} twice") from error
             except RecursionError as error:
@@ -86,7 +106,8 @@ class _Text:
                 raise UnreadableArray(index, "holds a number that is too long") from error
             else:
                 assert isinstance(value, dict)
-                return value
+                text, self.position = self._buffer[self.position : end], end
+                return Element(value, self._numbers.are_finite and _is_plain(text))
 
     def _grow(self) -> bool:
         chunk = next(self._chunks, "")
@@ -107,4 +128,22 @@ def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     return result
 
 
-_DECODER = json.JSONDecoder(object_pairs_hook=_object)
+class _Numbers:
+    """Reads JSON, and notes whether a number is not finite: NaN, or 1e999."""
+
+    def __init__(self) -> None:
+        self.are_finite = True
+        self.decoder = json.JSONDecoder(
+            object_pairs_hook=_object, parse_float=self._float, parse_constant=self._float
+        )
+
+    def _float(self, text: str) -> float:
+        number = float(text)
+        self.are_finite &= isfinite(number)
+        return number
+
+
+def _is_plain(text: str) -> bool:
+    if "\\u" in text and _UNFIT_UNITS.search(text) is not None:
+        return False
+    return text.count("{") + text.count("[") <= DEEPEST_JSON
