@@ -187,7 +187,7 @@ class Grown:
 
     async def list_of(self, album_id: str) -> None:
         """The queue of 25."""
-        assert len(await Images(self.database).all(album_id, UNTAGGED_ONLY)) == 25  # noqa: PLR2004
+        assert len(await queue(self.database, album_id)) == 25  # noqa: PLR2004
 
     async def page_of(self, album_id: str) -> None:
         """The first 25 images of an album, and how many there are."""
@@ -418,16 +418,22 @@ async def hot(database: Watched, before: dict[str, asyncpg.Record] | None = None
     return ", ".join(said)
 
 
+async def queue(database: Database, album_id: str) -> list[str]:
+    """The untagged images of an album."""
+    chunks = Images(database).chunks(album_id, UNTAGGED_ONLY)
+    return [record async for chunk in chunks for record in chunk]
+
+
 async def cost_of_list(database: Watched, albums: Sequence[str]) -> tuple[float, float, float]:
     """Median microseconds of an album's first list, and of further ones; and its mean pages."""
     first: list[float] = []
     then: list[float] = []
     pages: list[int] = []
-    await Images(database).all("none", UNTAGGED_ONLY)
+    await queue(database, "none")
     for album_id in albums:
         for into in (first, *[then] * 20):
             started = time.perf_counter()
-            await Images(database).all(album_id, UNTAGGED_ONLY)
+            await queue(database, album_id)
             into.append((time.perf_counter() - started) * 1e6)
         pages.append(await database.buffers())
     return statistics.median(first), statistics.median(then), statistics.mean(pages)
