@@ -37,7 +37,7 @@ format: $(VENV)/.dev  ## put the code into its form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --output-format concise .
 
-bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ## the listing, and uploads, beside naive versions of themselves
+bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ## the listing beside its peers, and uploads beside Pillow
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.pictures
 

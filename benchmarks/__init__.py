@@ -1,1 +1,1 @@
-"""The listing measured beside a naive version of itself: ``make bench``."""
+"""The listing measured beside what people would use instead: ``make bench``."""

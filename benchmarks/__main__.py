@@ -15,7 +15,6 @@ import tempfile
 from collections import defaultdict
 from collections.abc import Callable, Coroutine, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager
-from importlib.metadata import version
 from pathlib import Path
 from statistics import median, quantiles
 from typing import Any, NamedTuple
@@ -25,6 +24,7 @@ import uvloop
 from benchmarks.albums import SIZES, albums_of, fill
 from benchmarks.load import Measurement, UnexpectedAnswer, measure
 from benchmarks.servers import (
+    COMMANDS,
     CORES,
     Candidate,
     NotServing,
@@ -33,13 +33,18 @@ from benchmarks.servers import (
     present,
     request_for,
     serving,
+    versions,
 )
 from imageapi.database.embedded.joining import running
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _WARM_UP_SECONDS = 1.0
-_PACKAGES = ("fastapi", "sqlalchemy", "asyncpg", "pydantic", "uvicorn")
+_EACH_CONNECTIONS = 16
 _HEADINGS = ("server", "req/s", "min - max", "p50 ms", "p99 ms", "ours / it")
+_ROW = "| {:<13} | {:>8} | {:^17} | {:>8} | {:>8} | {:>9} |"
+_RULE = _ROW.format(
+    "-" * 13, "-" * 7 + ":", ":" + "-" * 15 + ":", *["-" * 7 + ":"] * 2, "-" * 8 + ":"
+)
 
 
 class Case(NamedTuple):
@@ -62,6 +67,8 @@ def main() -> None:
     """Measure and print."""
     arguments = _arguments()
     load_before = os.getloadavg()[0]
+    if left_out := [name for name in COMMANDS if name not in present()]:
+        print(f"Not installed here, so left out: {', '.join(left_out)}", flush=True)
     for number in _STOPPING:
         signal.signal(number, _interrupt)
     try:
@@ -71,7 +78,7 @@ def main() -> None:
         sys.exit(f"benchmark: {error}")
     except KeyboardInterrupt:
         sys.exit("benchmark: interrupted")
-    _print_table(results)
+    _print_table(results, arguments)
     _print_surroundings(postgres, arguments, load_before, _busiest(results))
 
 
@@ -82,17 +89,24 @@ def _arguments() -> argparse.Namespace:
     parser.add_argument("--connections", type=_numbers, default="1,16,128", help="kept alive")
     parser.add_argument("--sizes", type=_numbers, default="1,25,500", help="images of a list")
     parser.add_argument(
-        "--albums", default="one,each", help="one for all requests, or each another"
+        "--albums",
+        type=_names,
+        default="one,each",
+        help=f"one for all requests, or each another (on {_EACH_CONNECTIONS} connections)",
     )
-    parser.add_argument("--only", default=",".join(present()), help="which candidates")
+    parser.add_argument(
+        "--only", type=_names, default=",".join(present()), help=", ".join(COMMANDS)
+    )
     arguments = parser.parse_args()
-    if arguments.rounds <= 0 or arguments.seconds <= 0:
-        parser.error("rounds and seconds must be above 0")
-    arguments.only = arguments.only.split(",")
+    if arguments.rounds <= 0 or arguments.seconds <= 0 or min(arguments.connections) <= 0:
+        parser.error("rounds, seconds and connections must be above 0")
+    _among(parser, "--sizes", arguments.sizes, SIZES)
+    _among(parser, "--albums", arguments.albums, (ONE, EACH))
+    _among(parser, "--only", arguments.only, present())
     arguments.cases = [
         Case(size, albums, connections)
-        for albums in arguments.albums.split(",")
-        for connections in (arguments.connections if albums == ONE else [16])
+        for albums in arguments.albums
+        for connections in (arguments.connections if albums == ONE else [_EACH_CONNECTIONS])
         for size in arguments.sizes
     ]
     return arguments
@@ -100,6 +114,18 @@ def _arguments() -> argparse.Namespace:
 
 def _numbers(text: str) -> list[int]:
     return [int(each) for each in text.split(",")]
+
+
+def _names(text: str) -> list[str]:
+    return [each.strip() for each in text.split(",")]
+
+
+def _among(
+    parser: argparse.ArgumentParser, option: str, given: Sequence[Any], known: Sequence[Any]
+) -> None:
+    """Exit with a word about the option unless all that was given is known."""
+    if unknown := [str(each) for each in given if each not in known]:
+        parser.error(f"{option}: {', '.join(unknown)} not among {', '.join(map(str, known))}")
 
 
 def _interrupt(*_: object) -> None:
@@ -184,21 +210,21 @@ def _show(progress: str) -> None:
         print(f"\r\033[K{progress}", end="", file=sys.stderr, flush=True)
 
 
-def _print_table(results: Results) -> None:
-    last = None
-    for (case, name), measurements in results.items():
-        if case != last:
-            print(f"\n{case}")
-            print("  {:<14} {:>8}  {:^15} {:>8} {:>8}  {:>9}".format(*_HEADINGS))
-        last = case
-        rates = [measurement.per_second for measurement in measurements]
-        p50, p99 = _percentiles(measurements)
-        spread = f"{min(rates):,.0f} - {max(rates):,.0f}"
-        ours = median(each.per_second for each in results[case, "ours"])
-        print(
-            f"  {name:<14} {median(rates):>8,.0f}  {spread:^15} {p50:>8.2f} {p99:>8.2f}"
-            f"  {ours / median(rates):>8.2f}x"
-        )
+def _print_table(results: Results, arguments: argparse.Namespace) -> None:
+    for case in arguments.cases:
+        print(f"\n{case}:\n\n{_ROW.format(*_HEADINGS)}\n{_RULE}")
+        for name in arguments.only:
+            _print_row(name, results[case, name], results.get((case, "ours")))
+
+
+def _print_row(
+    name: str, measurements: Sequence[Measurement], ours: Sequence[Measurement] | None
+) -> None:
+    rates = [each.per_second for each in measurements]
+    p50, p99 = _percentiles(measurements)
+    ratio = f"{median(each.per_second for each in ours) / median(rates):,.2f}x" if ours else ""
+    spread = f"{min(rates):,.0f} - {max(rates):,.0f}"
+    print(_ROW.format(name, f"{median(rates):,.0f}", spread, f"{p50:.2f}", f"{p99:.2f}", ratio))
 
 
 def _percentiles(measurements: Sequence[Measurement]) -> tuple[float, float]:
@@ -218,12 +244,12 @@ def _busiest(results: Results) -> float:
 def _print_surroundings(
     postgres: str, arguments: argparse.Namespace, load_before: float, busiest: float
 ) -> None:
-    packages = ", ".join(f"{name} {version(name)}" for name in _PACKAGES)
     pinned = "server and load pinned to one each" if len(CORES) > 1 else "nothing pinned apart"
     print(
         f"\nreq/s: median of {arguments.rounds} rounds of {arguments.seconds:g} s; p50, p99: of "
         f"all rounds. The load generator was at work {busiest:.0%} of the time at most.\n"
-        f"python {platform.python_version()}, {packages}, postgres {postgres}; "
+        f"python {platform.python_version()}, {', '.join(versions(arguments.only))}, "
+        f"postgres {postgres}; "
         f"{os.cpu_count()} cores ({pinned}), {platform.platform()}; "
         f"load average before: {load_before:.2f}"
     )

@@ -81,6 +81,8 @@ class _Client(asyncio.Protocol):
             return
         if self._missing == 0:
             self._answered()
+        elif self._missing < 0:
+            self._fail("answered more than was announced")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection was closed: {exc}")

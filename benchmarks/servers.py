@@ -1,5 +1,6 @@
 """The candidates as processes of their own, on one core, stopped at the end."""
 
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 from benchmarks.albums import path_of
@@ -24,7 +26,18 @@ _STOP_SECONDS = 40
 
 _DJANGO = _PROJECT / ".venv-bench/bin/python"
 _NODE = shutil.which("node")
+_NODE_MODULES = _PROJECT / "benchmarks/fastify/node_modules"
 _FASTIFY = [_NODE or "node", str(_PROJECT / "benchmarks/fastify/server.js")]
+
+_PACKAGES = ("fastapi", "sqlalchemy", "asyncpg", "pydantic", "uvicorn")
+_NODE_PACKAGES = ("fastify", "pg", "fast-jwt")
+_DJANGO_PACKAGES = ("django", "djangorestframework", "gunicorn", "psycopg")
+_SHOW_VERSIONS = """
+import sys
+from importlib.metadata import version
+for name in sys.argv[1:]:
+    print(name, version(name))
+"""
 
 #: Ours first; then what people would use instead; then the limit.
 COMMANDS = {
@@ -42,9 +55,28 @@ def present() -> list[str]:
     missing = set()
     if not _DJANGO.exists():
         missing.add("django")
-    if _NODE is None or not (_PROJECT / "benchmarks/fastify/node_modules").is_dir():
+    if _NODE is None or not _NODE_MODULES.is_dir():
         missing |= {"fastify", "fastify texts"}
     return [name for name in COMMANDS if name not in missing]
+
+
+def versions(names: Sequence[str]) -> list[str]:
+    """What the candidates are made of, each with its version."""
+    found = [f"{name} {version(name)}" for name in _PACKAGES]
+    if "django" in names:
+        command = [str(_DJANGO), "-c", _SHOW_VERSIONS, *_DJANGO_PACKAGES]
+        found += subprocess.run(
+            command, check=True, capture_output=True, text=True
+        ).stdout.splitlines()
+    if any(name.startswith("fastify") for name in names):
+        node = subprocess.run(
+            [_FASTIFY[0], "--version"], check=True, capture_output=True, text=True
+        )
+        found.append(f"node {node.stdout.strip().removeprefix('v')}")
+        for name in _NODE_PACKAGES:
+            about = json.loads((_NODE_MODULES / name / "package.json").read_text())
+            found.append(f"{name} {about['version']}")
+    return found
 
 
 class NotServing(Exception):
