@@ -2,7 +2,7 @@
 
 import json
 import uuid
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterator
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
@@ -12,11 +12,12 @@ from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.naive import TIME_ZONE, Base, NaiveImage, sqlalchemy_url
 from imageapi.albums.rendering import Rendering
+from imageapi.database.copying import Lines, NewImage, lines_of
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
-from imageapi.database.transfers import NewImage, add_images
+from imageapi.database.transfers import add_images
 from imageapi.records.reading import read_record
-from imageapi.transfer.importing import new_image
+from imageapi.transfer.reader import new_image
 
 SIZES = (1, 25, 500)
 #: How many albums there are of each size.
@@ -51,14 +52,14 @@ async def fill(dsn: str, answers: Path) -> str:
     albums = {album_id: _records(album_id, size) for size in SIZES for album_id in albums_of(size)}
     records = [record for each in albums.values() for record in each]
     texts = {
-        path_of(album_id): f"[{','.join([image.record async for image in _texts(each)])}]"
+        path_of(album_id): f"[{','.join(image.record for image in _images(each))}]"
         for album_id, each in albums.items()
     }
     answers.write_text(json.dumps(texts))  # noqa: ASYNC240 - nothing else runs yet
     database = Database(dsn)
     try:
         await migrate(database)
-        await add_images(database, _texts(records), RENDERING.name)
+        await add_images(database, _lines(records), RENDERING.name)
         connection = await database.connect()
         await _fill_naive(dsn, records)
         await connection.execute("ANALYZE images")
@@ -85,9 +86,13 @@ def _records(album_id: str, size: int) -> list[dict[str, Any]]:
     ]
 
 
-async def _texts(records: list[dict[str, Any]]) -> AsyncIterator[NewImage]:
+def _images(records: list[dict[str, Any]]) -> Iterator[NewImage]:
     for image in map(read_record, records):
         yield new_image(image, RENDERING)
+
+
+async def _lines(records: list[dict[str, Any]]) -> AsyncIterator[Lines]:
+    yield lines_of(_images(records))
 
 
 async def make_tables(dsn: str) -> None:

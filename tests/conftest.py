@@ -21,13 +21,14 @@ from fastapi import FastAPI
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_RECORD, HEADER, SECRET, claims, signed
 from imageapi.albums.rendering import Rendering
 from imageapi.app import create_app
+from imageapi.database.copying import Lines, lines_of
 from imageapi.database.embedded.joining import running
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
-from imageapi.database.transfers import NewImage, add_images
+from imageapi.database.transfers import add_images
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
-from imageapi.transfer.importing import new_image
+from imageapi.transfer.reader import new_image
 
 # The same examples each time, on however slow a machine; --hypothesis-profile=explore goes further.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
@@ -100,9 +101,8 @@ def add(database: Database, settings: Settings) -> Callable[[Records], Any]:
         rendering = Rendering(settings.time_zone, settings.sizes)
         images = [new_image(read_record(each), rendering) for each in records]
 
-        async def incoming() -> AsyncIterator[NewImage]:
-            for image in images:
-                yield image
+        async def incoming() -> AsyncIterator[Lines]:
+            yield lines_of(images)
 
         await add_images(database, incoming(), rendering.name)
         return [image.record for image in images]

@@ -19,6 +19,10 @@ SECRET = "a secret that only the tests know, long enough"
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
 
+#: Tags that mean something to PostgreSQL, to JSON or to COPY.
+ODD_TAGS = ('quo"ted', "back\\slash", "com,ma", "{brace}", "NULL", "Ünï 日本", "\\N", "'")
+
+
 def record(album_id: str, number: int = 0, tags: tuple[str, ...] = (), **changes: Any) -> Any:
     """A record of the album, like the documented one; each ``number`` a minute younger."""
     result = copy.deepcopy(DOCUMENTED_RECORD)

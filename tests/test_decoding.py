@@ -17,6 +17,7 @@ import uvloop
 from PIL import Image
 
 from factories import PROJECT
+from imageapi.children.child import Child, Died
 from imageapi.pictures import decoding
 from imageapi.pictures.decoding import Decoders, Facts
 from imageapi.pictures.errors import StoreAway, UnfitPicture
@@ -401,7 +402,7 @@ async def test_a_child_whose_parent_is_away_ends_by_itself(keep: Keep) -> None:
     decoders = Decoders(1, most_pixels=10**9)
     child = await decoders._started()
     job = decoders._job(keep(bomb()), "png", View(5000), inspect=False) | {"seconds": 0.2}
-    with pytest.raises(decoding._Died):
+    with pytest.raises(Died):
         await child.ask(job)
     assert await child._process.wait() == -signal.SIGALRM
     idle = await decoders._started()
@@ -523,8 +524,8 @@ async def test_an_answer_that_is_none_counts_as_death(answer: bytes) -> None:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    child = decoding._Child(process)
-    with pytest.raises(decoding._Died):
+    child = Child(process)
+    with pytest.raises(Died):
         await child.ask({})
     child.kill()
     await child.end()

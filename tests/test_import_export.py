@@ -6,16 +6,25 @@ import random
 import signal
 import subprocess
 import time
+from collections.abc import AsyncIterator, Sequence
 from pathlib import Path
 from typing import Any
+from zoneinfo import ZoneInfo
 
 import pytest
 from sqlalchemy import func, select
 
 from conftest import IMAGEAPI, Command
-from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, SAMPLE, changed, record
+from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, ODD_TAGS, SAMPLE, changed, record
+from imageapi.albums.rendering import Rendering
+from imageapi.database import transfers
+from imageapi.database.copying import Lines
 from imageapi.database.engine import Database
-from imageapi.database.tables import albums, images
+from imageapi.database.errors import RecordTwice
+from imageapi.database.repository import Images
+from imageapi.database.tables import albums, events, images
+from imageapi.transfer.parts import PART_BYTES
+from imageapi.transfer.reader import Reader
 
 
 def written(path: Path, records: Any) -> str:
@@ -81,6 +90,90 @@ def test_several_files_and_standard_input_are_one_import(
     result = imageapi("import", *files, stdin=json.dumps([second]).encode())
     assert result.returncode == 0
     assert exported(imageapi, album) == [first, second, third]
+
+
+def test_odd_tags_come_back(imageapi: Command, tmp_path: Path, album: str) -> None:
+    given = records(album, 2)
+    given[1]["infos"]["tags"] = [album, *ODD_TAGS]
+    assert imageapi("import", written(tmp_path / "a.json", given)).returncode == 0
+    assert exported(imageapi, album) == given
+
+
+def test_large_file_is_read_in_parts(imageapi: Command, tmp_path: Path, album: str) -> None:
+    given = records(album, 2500)
+    file = written(tmp_path / "a.json", given)
+    assert Path(file).stat().st_size > 5 * PART_BYTES
+    assert imageapi("import", file).stdout == b"images added: 2500, there already: 0\n"
+    assert exported(imageapi, album) == given
+    bad = written(tmp_path / "b.json", [*given, record(album, 2501, rotation=7)])
+    assert b"b.json: record 2500: rotation: " in imageapi("import", bad).stderr
+
+
+@pytest.mark.parametrize("present", [(), (1,), range(4)])
+@pytest.mark.parametrize(("twice", "named"), [((1, 2), (1, 4)), ((3, 0), (3, 4))])
+async def test_record_twice_is_found_across_batches(
+    database: Database,
+    monkeypatch: pytest.MonkeyPatch,
+    album: str,
+    add: Any,
+    present: Sequence[int],
+    twice: tuple[int, int],
+    named: tuple[int, int],
+) -> None:
+    await add(record(album, number) for number in present)
+    monkeypatch.setattr(transfers, "BATCH_BYTES", 1)
+    rendering = Rendering(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
+    reader = Reader(rendering, None)
+
+    async def incoming() -> AsyncIterator[Lines]:
+        for numbers in ((0, 1), (2, 3), twice):
+            yield reader.read(json.dumps([record(album, each) for each in numbers]).encode())
+
+    with pytest.raises(RecordTwice) as refused:
+        await transfers.add_images(database, incoming(), rendering.name)
+    assert (refused.value.first, refused.value.second) == named
+    assert (await Images(database).counts(album))[0] == len(present)
+
+
+async def test_images_of_an_album_share_events_over_batches(
+    database: Database, monkeypatch: pytest.MonkeyPatch, album: str, add: Any
+) -> None:
+    """A thousand images to an event, whatever the batches, and no version left out."""
+    other = f"{album}-2"
+    await add([record(album, 5)])
+    monkeypatch.setattr(transfers, "BATCH_BYTES", 1)
+    monkeypatch.setattr(transfers, "MOST_IN_EVENT", 3)
+    rendering = Rendering(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
+    reader = Reader(rendering, None)
+
+    async def incoming() -> AsyncIterator[Lines]:
+        for first in (0, 4, 8):
+            both = [record(each, first + n) for n in range(4) for each in (album, other)]
+            yield reader.read(json.dumps(both).encode())
+
+    added = await transfers.add_images(database, incoming(), rendering.name)
+    assert (added.added, added.present) == (23, 1)
+    async with database.transaction() as connection:
+        rows = await connection.execute(
+            select(events.c.album_id, events.c.version, events.c.public_ids)
+            .where(events.c.album_id.in_([album, other]), events.c.kind == "import")
+            .order_by(events.c.album_id, events.c.version)
+        )
+        sizes = {(row.album_id, row.version): len(row.public_ids) for row in rows}
+        versions = await connection.execute(
+            select(images.c.album_id, images.c.version, func.count())
+            .where(images.c.album_id.in_([album, other]))
+            .group_by(images.c.album_id, images.c.version)
+        )
+        assert {(row[0], row[1]): row[2] for row in versions} == sizes
+    assert sizes == {
+        (album, 1): 1,
+        (album, 2): 3,
+        (album, 3): 3,
+        (album, 4): 3,
+        (album, 5): 2,
+        **{(other, version): 3 for version in (1, 2, 3, 4)},
+    }
 
 
 def test_file_with_a_byte_order_mark_is_read(imageapi: Command, tmp_path: Path, album: str) -> None:

@@ -15,15 +15,16 @@ from factories import PROJECT, SECRET, record
 from imageapi.albums.rendering import Rendering
 from imageapi.app import create_app
 from imageapi.database import renderings
+from imageapi.database.copying import Lines, lines_of
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
 from imageapi.database.migration import check_schema, migrate
 from imageapi.database.tables import SCHEMA_VERSION, albums, metadata
-from imageapi.database.transfers import NewImage, add_images, export_records
+from imageapi.database.transfers import add_images, export_records
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
-from imageapi.transfer.importing import new_image
 from imageapi.transfer.migrating import bring_up_to_date
+from imageapi.transfer.reader import new_image
 
 COLUMNS = """
     SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default, collation_name
@@ -120,9 +121,8 @@ async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: 
     await migrate(empty)
     made = [read_record(record("a", number)) for number in range(renderings.BATCH + 1)]
 
-    async def incoming() -> AsyncIterator[NewImage]:
-        for image in made:
-            yield new_image(image, paris)
+    async def incoming() -> AsyncIterator[Lines]:
+        yield lines_of(new_image(image, paris) for image in made)
 
     await add_images(empty, incoming(), paris.name)
     assert not await bring_up_to_date(empty, paris)

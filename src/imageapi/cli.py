@@ -184,7 +184,7 @@ def import_(
 
 def _import_records(settings: Settings, files: list[Path], album_id: str | None) -> None:
     with ExitStack() as opened, bytes_read(files) as progressed:
-        sources = [(_name(path), opened.enter_context(_source(path))) for path in files]
+        sources = [(_name(path), opened.enter_context(open_source(path))) for path in files]
         importer = Importer(_rendering(settings), album_id, progressed)
         added = asyncio.run(_import(settings, importer, sources))
     typer.echo(f"images added: {added.added}, there already: {added.present}")
@@ -325,10 +325,6 @@ async def _export(settings: Settings, album_id: str) -> None:
 
 def _name(path: Path) -> str:
     return "standard input" if str(path) == "-" else str(path)
-
-
-def _source(path: Path) -> IO[bytes]:
-    return sys.stdin.buffer if str(path) == "-" else open_source(path)
 
 
 def _reachable(host: str) -> str:

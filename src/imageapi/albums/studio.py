@@ -1,12 +1,12 @@
 """Where pictures are kept, and what looks at them: opened once, used by whoever needs them."""
 
-import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from imageapi.albums.rendering import Rendering
+from imageapi.children.child import cores
 from imageapi.database.engine import Database
 from imageapi.pictures.decoding import Decoders
 from imageapi.pictures.store import Store, open_store
@@ -37,15 +37,8 @@ async def open_studio(
 ) -> AsyncIterator[Studio]:
     """A studio over the store of this address, with a decoder for each core; raises UnfitStore."""
     store = open_store(address)
-    decoders = Decoders(_cores(), limits.most_pixels)
+    decoders = Decoders(cores(), limits.most_pixels)
     try:
         yield Studio(database, store, decoders, rendering, limits)
     finally:
         await decoders.close()
-
-
-def _cores() -> int:
-    """How many cores this process may use, which may be fewer than there are."""
-    if hasattr(os, "sched_getaffinity"):
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1

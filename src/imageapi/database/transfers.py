@@ -1,13 +1,14 @@
 """Many records at once: in within one transaction, out in bounded memory."""
 
-from collections.abc import AsyncIterable, AsyncIterator, Sequence
+from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
-from datetime import datetime
-from uuid import UUID
+from io import BytesIO
 
 from sqlalchemy import bindparam, select, text
+from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
+from imageapi.database.copying import COLUMNS, Lines
 from imageapi.database.engine import Database, Statement, translated
 from imageapi.database.errors import RecordTwice
 from imageapi.database.tables import THERE, images
@@ -15,68 +16,112 @@ from imageapi.database.tables import THERE, images
 #: A change of more images is several changes, each with its event.
 MOST_IN_EVENT = 1000
 
-_COLUMNS = (
-    *("position", "album_id", "public_id", "created_at", "tags", "record"),
-    *("format", "latitude", "longitude"),
-)
+#: So much is copied and added at a time; PostgreSQL sorts it in memory.
+BATCH_BYTES = 4 * 1024**2
 
-_STAGING = text("""
-    CREATE TEMPORARY TABLE incoming (
-        position bigint, album_id text COLLATE "C", public_id uuid,
-        created_at timestamptz, tags text[], record json,
-        format text, latitude double precision, longitude double precision
-    ) ON COMMIT DROP
-""")
-_TWICE = text("""
-    SELECT first, position FROM (
-        SELECT position, min(position) OVER (PARTITION BY album_id, public_id) AS first
-        FROM incoming
-    ) AS numbered
-    WHERE position > first ORDER BY position LIMIT 1
-""")
+# Held to the end: of two imports that add to the same albums, neither waits for the other in a
+# circle. Whoever changes one image holds one album only.
+_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('imageapi import'))")
+_STAGING = (
+    text("SET LOCAL work_mem = '64MB'"),
+    text("""
+        CREATE TEMPORARY TABLE incoming (
+            position bigint GENERATED ALWAYS AS IDENTITY (MINVALUE 0 START 0 CACHE 1000),
+            album_id text COLLATE "C", public_id uuid,
+            created_at timestamptz, tags text[], record json,
+            format text, latitude double precision, longitude double precision
+        ) ON COMMIT DROP
+    """),
+    text("""
+        CREATE TEMPORARY TABLE held (
+            album_id text COLLATE "C" PRIMARY KEY, version bigint, images bigint
+        ) ON COMMIT DROP
+    """),
+    text("""
+        CREATE TEMPORARY TABLE added (
+            position bigint, album_id text COLLATE "C", public_id uuid, tags text[], version bigint
+        ) ON COMMIT DROP
+    """),
+    text("""
+        CREATE TEMPORARY TABLE present (
+            position bigint, album_id text COLLATE "C", public_id uuid
+        ) ON COMMIT DROP
+    """),
+)
 _MAKE_ALBUMS = text("""
     INSERT INTO albums (album_id, version, rendering)
     SELECT DISTINCT album_id, 0, :rendering FROM incoming
     ORDER BY album_id
     ON CONFLICT (album_id) DO NOTHING
 """)
-# Taking the albums' rows in order keeps two imports from waiting for each other in a circle.
 _HOLD_ALBUMS = text("""
-    SELECT FROM albums WHERE album_id IN (SELECT album_id FROM incoming)
-    ORDER BY album_id FOR UPDATE
+    INSERT INTO held (album_id, version, images)
+    SELECT album_id, version, 0 FROM albums
+    WHERE album_id IN (SELECT album_id FROM incoming EXCEPT SELECT album_id FROM held)
+    FOR UPDATE OF albums
 """)
+# A subquery for its value is asked for each row: joined, all that an album has might be read.
 _LEAVE_PRESENT = text("""
-    DELETE FROM incoming USING images
-    WHERE images.album_id = incoming.album_id AND images.public_id = incoming.public_id
+    WITH left_alone AS (
+        DELETE FROM incoming WHERE (
+            SELECT true FROM images
+            WHERE images.album_id = incoming.album_id AND images.public_id = incoming.public_id
+        )
+        RETURNING position, album_id, public_id
+    )
+    INSERT INTO present SELECT * FROM left_alone
 """)
-# Some images make one change, and one event: none of them grows with the import.
-_NUMBER = text("""
-    CREATE TEMPORARY TABLE numbered ON COMMIT DROP AS
-    SELECT incoming.*, version + 1 + (
-        row_number() OVER (PARTITION BY album_id ORDER BY position) - 1
-    ) / :most AS version
-    FROM incoming JOIN albums USING (album_id)
+_ANY_TWICE = text("""
+    SELECT EXISTS (SELECT FROM incoming GROUP BY album_id, public_id HAVING count(*) > 1)
 """)
+_TWICE = text("""
+    SELECT first, position FROM (
+        SELECT position, min(position) OVER (PARTITION BY album_id, public_id) AS first
+        FROM (
+            SELECT position, album_id, public_id FROM incoming
+            UNION ALL SELECT position, album_id, public_id FROM added
+            UNION ALL SELECT position, album_id, public_id FROM present
+        ) AS each
+    ) AS numbered
+    WHERE position > first ORDER BY position LIMIT 1
+""")
+# Some images of an album make one change, and one event: none of them grows with the import.
 _ADD = text("""
+    WITH numbered AS MATERIALIZED (
+        SELECT incoming.*, version + 1 + (
+            images + row_number() OVER (PARTITION BY album_id ORDER BY position) - 1
+        ) / :most AS version
+        FROM incoming JOIN held USING (album_id)
+    ), noted AS (
+        INSERT INTO added SELECT position, album_id, public_id, tags, version FROM numbered
+    )
     INSERT INTO images (
         album_id, public_id, created_at, version, tags, record, format, latitude, longitude
     )
     SELECT album_id, public_id, created_at, version, tags, record, format, latitude, longitude
     FROM numbered
 """)
+_COUNT = text("""
+    UPDATE held SET images = held.images + more.images
+    FROM (SELECT album_id, count(*) AS images FROM incoming GROUP BY album_id) AS more
+    WHERE held.album_id = more.album_id
+""")
+_CLEAR = text("TRUNCATE incoming")
 _NOTE = text(r"""
     INSERT INTO events (album_id, version, at, kind, public_ids, before, after)
     SELECT
-        album_id, version, clock_timestamp(), :kind, array_agg(public_id ORDER BY position),
-        ('{' || string_agg('"' || public_id || '"\:null', ',' ORDER BY position) || '}')::json,
-        ('{' || string_agg(
-            '"' || public_id || '":{"tags":' || array_to_json(tags) || '}', ',' ORDER BY position
-        ) || '}')::json
-    FROM numbered GROUP BY album_id, version
+        album_id, version, clock_timestamp(), :kind, array_agg(public_id),
+        ('{' || string_agg('"' || public_id || '"\:null', ',') || '}')::json,
+        ('{' || string_agg('"' || public_id || '":{"tags":' || tags || '}', ',') || '}')::json
+    FROM (
+        SELECT album_id, version, public_id, array_to_json(tags) AS tags
+        FROM added ORDER BY album_id, version, position
+    ) AS ordered
+    GROUP BY album_id, version
 """)
 _RAISE_VERSIONS = text("""
     UPDATE albums SET version = newest
-    FROM (SELECT album_id, max(version) AS newest FROM numbered GROUP BY album_id) AS changed
+    FROM (SELECT album_id, max(version) AS newest FROM added GROUP BY album_id) AS changed
     WHERE albums.album_id = changed.album_id
 """)
 _EXPORT = Statement(
@@ -87,22 +132,6 @@ _EXPORT = Statement(
 
 
 @dataclass(frozen=True, slots=True)
-class NewImage:
-    """An image to be added; ``record`` is the text that clients are sent.
-
-    ``gps`` is latitude and longitude in degrees.
-    """
-
-    album_id: str
-    public_id: UUID
-    created_at: datetime
-    tags: list[str]
-    record: str
-    format: str
-    gps: Sequence[float] | None
-
-
-@dataclass(frozen=True, slots=True)
 class Added:
     """How many images an import added, and how many were there already and left as they are."""
 
@@ -110,53 +139,70 @@ class Added:
     present: int
 
 
-async def add_images(
-    database: Database, incoming: AsyncIterable[NewImage], rendering: str
-) -> Added:
+async def add_images(database: Database, incoming: AsyncIterable[Lines], rendering: str) -> Added:
     """Add all of the images in one transaction; what ``incoming`` raises undoes it.
 
     An image that is there already stays as it is. ``rendering`` names what made the records.
+    The albums are held until it is done: who changes one of them meanwhile waits.
     Raises RecordTwice, DatabaseAway.
     """
+    count = present = 0
     async with database.transaction() as connection:
-        await connection.execute(_STAGING)
-        count = await _copy(connection, incoming)
-        await connection.execute(text("ANALYZE incoming"))
-        if (twice := (await connection.execute(_TWICE)).first()) is not None:
-            raise RecordTwice(*twice)
-        await connection.execute(_MAKE_ALBUMS, {"rendering": rendering})
-        await connection.execute(_HOLD_ALBUMS)
-        present = (await connection.execute(_LEAVE_PRESENT)).rowcount
-        await connection.execute(_NUMBER, {"most": MOST_IN_EVENT})
-        await connection.execute(_ADD)
+        await connection.execute(_ONE_AT_A_TIME)
+        for statement in _STAGING:
+            await connection.execute(statement)
+        async for batch in _batches(incoming):
+            count += sum(lines.count for lines in batch)
+            present += await _add(connection, batch, rendering)
+        if present:
+            await _refuse_twice(connection)
         await connection.execute(_NOTE, {"kind": "import"})
         await connection.execute(_RAISE_VERSIONS)
     return Added(count - present, present)
 
 
-async def _copy(connection: AsyncConnection, incoming: AsyncIterable[NewImage]) -> int:
-    count = 0
+async def _batches(incoming: AsyncIterable[Lines]) -> AsyncIterator[list[Lines]]:
+    """As many at once as make what a statement costs by itself small."""
+    batch: list[Lines] = []
+    async for lines in incoming:
+        batch.append(lines)
+        if sum(len(each.text) for each in batch) >= BATCH_BYTES:
+            yield batch
+            batch = []
+    if batch:
+        yield batch
 
-    async def rows() -> AsyncIterator[tuple[object, ...]]:
-        nonlocal count
-        async for image in incoming:
-            yield (
-                count,
-                image.album_id,
-                image.public_id,
-                image.created_at,
-                image.tags,
-                image.record,
-                image.format,
-                *(image.gps or (None, None)),
-            )
-            count += 1
 
+async def _add(connection: AsyncConnection, batch: list[Lines], rendering: str) -> int:
+    """Add some of the images; return how many of them were there already."""
+    await _copy(connection, b"".join(lines.text for lines in batch))
+    await connection.execute(_MAKE_ALBUMS, {"rendering": rendering})
+    await connection.execute(_HOLD_ALBUMS)
+    present = 0
+    try:
+        async with connection.begin_nested():
+            await connection.execute(_ADD, {"most": MOST_IN_EVENT})
+    except IntegrityError:  # some are there already, which is rare enough to be looked for late
+        present = (await connection.execute(_LEAVE_PRESENT)).rowcount
+        if await connection.scalar(_ANY_TWICE):
+            await _refuse_twice(connection)
+        await connection.execute(_ADD, {"most": MOST_IN_EVENT})
+    await connection.execute(_COUNT)
+    await connection.execute(_CLEAR)
+    return present
+
+
+async def _refuse_twice(connection: AsyncConnection) -> None:
+    if (twice := (await connection.execute(_TWICE)).first()) is not None:
+        raise RecordTwice(*twice)
+
+
+async def _copy(connection: AsyncConnection, text: bytes) -> None:
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
     assert driver is not None
-    await driver.copy_records_to_table("incoming", records=rows(), columns=_COLUMNS)
-    return count
+    with BytesIO(text) as source:  # closed: the driver's coroutine lives until it is collected
+        await driver.copy_to_table("incoming", source=source, columns=COLUMNS)
 
 
 async def export_records(database: Database, album_id: str) -> AsyncIterator[str]:

@@ -1,12 +1,10 @@
 """The process that decodes what strangers send: `decoding` starts it, asks it, and may kill it.
 
-Each job is a JSON object behind its length in four bytes; so is each answer, followed by as many
-bytes as its `blob` says. It ends with its standard input, and by itself when a job takes longer
-than it may. It writes no files, and has only as much memory as the largest picture needs.
+It ends by itself when a job takes longer than it may. It writes no files, and has only as much
+memory as the largest picture needs.
 """
 
 import contextlib
-import json
 import math
 import mmap
 import os
@@ -20,6 +18,7 @@ import pyvips  # type: ignore[import-untyped]  # its stubs come without py.typed
 from PIL import Image
 from PIL.Image import Exif
 
+from imageapi.children.jobs import Answer, Job, do_jobs
 from imageapi.pictures.errors import UnfitPicture
 from imageapi.pictures.exif import exif_position, exif_values
 from imageapi.pictures.formats import LONGEST_HEAD, sniff
@@ -66,9 +65,7 @@ class _Picture(Protocol):
 
 
 def main() -> None:
-    """Do the jobs that come in, one after the other, until no more can come."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing that a library prints is taken for an answer
+    """Do the jobs that come in."""
     pyvips.block_untrusted_set(True)
     pyvips.operation_block_set("VipsForeignLoad", True)
     pyvips.cache_set_max(0)
@@ -76,20 +73,10 @@ def main() -> None:
     pi_heif.options.THUMBNAILS = False
     pi_heif.options.DEPTH_IMAGES = False
     pi_heif.options.AUX_IMAGES = False
-    while job := _read_job(sys.stdin.buffer):
-        answer, blob = _answer(job)
-        header = json.dumps(answer | {"blob": len(blob)}).encode()
-        answers.write(len(header).to_bytes(4) + header + blob)
-        answers.flush()
+    do_jobs(_answer)
 
 
-def _read_job(stream: BinaryIO) -> dict[str, Any]:
-    """The next job, or nothing at the end."""
-    length = int.from_bytes(stream.read(4))
-    return json.loads(stream.read(length) or b"{}")  # type: ignore[no-any-return]  # the parent's
-
-
-def _answer(job: dict[str, Any]) -> tuple[dict[str, object], bytes]:
+def _answer(job: Job, _: bytes) -> Answer:
     try:
         file = open(job["path"], "rb")  # noqa: PTH123, SIM115  # closed below
     except OSError as error:  # which is no fault of the picture

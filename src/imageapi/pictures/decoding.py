@@ -5,23 +5,19 @@ and the picture is unfit. `decoder` is what runs in the child; nothing of it is 
 """
 
 import asyncio
-import json
 import os
-import signal
-import sys
 from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from imageapi.children.child import Child, Died
 from imageapi.pictures.errors import StoreAway, UnfitPicture
 from imageapi.pictures.views import View
 
 MOST_JOBS = 200
 """After how many jobs a child is replaced, so that what a library leaks is given back."""
 
-LARGEST_HEADER_BYTES = 1024**2
-LARGEST_BLOB_BYTES = 64 * 1024**2
 _LONGEST_SENTENCE = 200
 
 _DECODER = "imageapi.pictures.decoder"
@@ -30,7 +26,6 @@ _ENVIRONMENT = {
     "VIPS_DISC_THRESHOLD": "1000g",  # no temporary files: RLIMIT_FSIZE forbids them
     "MALLOC_ARENA_MAX": "2",
 }
-_KEPT_PREFIXES = ("LD_LIBRARY_PATH", "DYLD_", "SYSTEMROOT")
 _MALFORMED = (KeyError, TypeError, ValueError)
 _CANNOT = "The picture cannot be decoded."
 _TOO_LONG = "The picture takes too long to decode."
@@ -59,8 +54,8 @@ class Decoders:
         self._turns = asyncio.Semaphore(count)
         self._most_pixels = most_pixels
         self._seconds = seconds
-        self._idle: list[_Child] = []
-        self._children: set[_Child] = set()
+        self._idle: list[Child] = []
+        self._children: set[Child] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._closed = False
 
@@ -130,17 +125,15 @@ class Decoders:
         """The answer of a child at rest, or of a new one, also where the first died of the job."""
         self._check_open()
         if self._idle:
-            with suppress(_Died):
+            with suppress(Died):
                 return await self._answered_by(self._idle.pop(), job)
         try:
             return await self._answered_by(await self._started(), job)
-        except _Died:
+        except Died:
             self._check_open()
             raise UnfitPicture(_CANNOT) from None
 
-    async def _answered_by(
-        self, child: "_Child", job: dict[str, Any]
-    ) -> tuple[dict[str, Any], bytes]:
+    async def _answered_by(self, child: Child, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         whole = False
         try:
             answer = await child.ask(job)
@@ -152,18 +145,9 @@ class Decoders:
             else:
                 self._retire(child)
 
-    async def _started(self) -> "_Child":
+    async def _started(self) -> Child:
         self._check_open()
-        child = _Child(
-            await asyncio.create_subprocess_exec(
-                *(sys.executable, "-I", "-W", "ignore", "-m", _DECODER),
-                stdin=asyncio.subprocess.PIPE,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.DEVNULL,
-                env=_ENVIRONMENT | _kept_variables(),
-                start_new_session=True,  # Ctrl-C at the terminal is for the parent
-            )
-        )
+        child = await Child.start(_DECODER, environment=_ENVIRONMENT)
         self._children.add(child)
         if self._closed:
             self._retire(child)
@@ -174,74 +158,13 @@ class Decoders:
         if self._closed:
             raise RuntimeError("the decoders are closed")
 
-    def _retire(self, child: "_Child") -> None:
+    def _retire(self, child: Child) -> None:
         """Kill the child now; `close` waits for its end."""
         child.kill()
         ending = asyncio.create_task(child.end())
         self._endings.add(ending)
         ending.add_done_callback(self._endings.discard)
         ending.add_done_callback(lambda _: self._children.discard(child))
-
-
-class _Died(Exception):
-    """The child ended without an answer, or its answer is none."""
-
-
-class _Child:
-    """A process that decodes: one job at a time."""
-
-    def __init__(self, process: asyncio.subprocess.Process) -> None:
-        assert process.stdin is not None
-        assert process.stdout is not None
-        self._process = process
-        self._stdin = process.stdin
-        self._stdout = process.stdout
-        self.jobs = 0
-
-    async def ask(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """The answer's header and blob. Raises _Died."""
-        self.jobs += 1
-        text = json.dumps(job).encode()
-        try:
-            self._stdin.write(len(text).to_bytes(4) + text)
-            await self._stdin.drain()
-            length = int.from_bytes(await self._read(4))
-            header = json.loads(
-                await self._read(length, LARGEST_HEADER_BYTES), parse_constant=_refused
-            )
-            return header, await self._read(header["blob"], LARGEST_BLOB_BYTES)
-        except (EOFError, OSError, RuntimeError, *_MALFORMED):
-            # RuntimeError: nested too deeply, or uvloop's for the pipe of a child that ended.
-            raise _Died from None
-
-    async def _read(self, length: int, limit: int = 4) -> bytes:
-        if not 0 <= length <= limit:
-            raise ValueError("too long")
-        return await self._stdout.readexactly(length)
-
-    def kill(self) -> None:
-        """End it, whatever it does."""
-        # Not by `Process.kill`: that may reap a child that has ended before asyncio does, which
-        # then says on standard error that it knows no such process.
-        if self._process.returncode is None:
-            with suppress(ProcessLookupError):
-                os.kill(self._process.pid, signal.SIGKILL)
-
-    async def end(self) -> None:
-        """Return when it is gone and its pipes are closed: killed before, and asked by nobody."""
-        self._stdin.close()
-        with suppress(OSError):
-            while await self._stdout.read(2**16):
-                pass
-        await self._process.wait()
-
-
-def _refused(constant: str) -> None:
-    raise ValueError(constant)
-
-
-def _kept_variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_PREFIXES)}
 
 
 def _facts(answer: dict[str, Any], format_: str, most_pixels: int, mini: bytes) -> Facts:

@@ -82,7 +82,7 @@ class Thumbnails(BaseModel):
 class Image(BaseModel):
     """An image of an album."""
 
-    model_config = ConfigDict(extra="forbid")
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")  # else null: a lie
 
     public_id: PublicId
     infos: Infos

@@ -3,19 +3,20 @@
 import math
 import re
 import unicodedata
+from collections.abc import Callable
+from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Any
+from typing import Annotated
 
 from pydantic import (
     AfterValidator,
     BeforeValidator,
     Field,
     PlainSerializer,
-    PlainValidator,
     StringConstraints,
     WithJsonSchema,
 )
-from pydantic_core import PydanticCustomError
+from pydantic_core import PydanticCustomError, core_schema
 
 ALBUM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
 PUBLIC_ID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
@@ -23,16 +24,28 @@ LONGEST_TAG = 100
 MOST_TAGS = 100
 
 _DATE = re.compile(
-    r"(\d{4}-\d\d-\d\d)[Tt](\d\d:\d\d:\d\d)(?:\.(\d{1,9}))?([Zz]|[+-][0-2]\d:[0-5]\d)"
+    r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:[Zz]|[+-][0-2]\d:[0-5]\d)", re.ASCII
 )
 _FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
 _MILLISECOND_DIGITS = 3
+_TO_THE_SECOND = len("2016-02-15T13:02:58")
 
 
 def unfit(message: str) -> PydanticCustomError:
     """The error that says why a value is refused; the message follows the field's name."""
     return PydanticCustomError("unfit", "{why}", {"why": message})
+
+
+@dataclass(frozen=True, slots=True)
+class Checked:
+    """Pydantic's PlainValidator, whose own would call Python for each value written, too."""
+
+    check: Callable[[object], object]
+
+    def __get_pydantic_core_schema__(self, _: object, __: object) -> core_schema.CoreSchema:
+        """Values are written by what they are."""
+        return core_schema.no_info_plain_validator_function(self.check)
 
 
 def _number(value: object) -> int | float:
@@ -45,19 +58,20 @@ def _number(value: object) -> int | float:
     return value
 
 
-def _between(low: float, high: float) -> Any:
-    def check(value: float) -> float:
-        if not low <= value <= high:
+def _between(low: float, high: float) -> Checked:
+    def check(value: object) -> int | float:
+        number = _number(value)
+        if not low <= number <= high:
             raise unfit(f"must be between {low} and {high}")
-        return value
+        return number
 
-    return AfterValidator(check)
+    return Checked(check)
 
 
 def _position(value: object) -> list[int | float]:
     if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - latitude, longitude
         raise unfit("must be [latitude, longitude] or null")
-    latitude, longitude = (_number(each) for each in value)
+    latitude, longitude = _number(value[0]), _number(value[1])
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):  # noqa: PLR2004 - degrees
         raise unfit("must be [-90 to 90, -180 to 180] degrees")
     return value
@@ -65,33 +79,30 @@ def _position(value: object) -> list[int | float]:
 
 def _date(value: object) -> datetime:
     """RFC 3339 with its offset, to the millisecond."""
-    parts = _DATE.fullmatch(value) if isinstance(value, str) else None
-    if parts is None:
+    match = _DATE.fullmatch(value) if isinstance(value, str) else None
+    if match is None:
         raise unfit("must be a date and time with an offset, as 2016-02-15T13:02:58.531+01:00")
-    day, time, fraction, offset = parts.groups(default="")
-    milliseconds = fraction.rstrip("0")
-    if len(milliseconds) > _MILLISECOND_DIGITS:
+    if (match[1] or "")[_MILLISECOND_DIGITS:].strip("0"):
         raise unfit("must not be finer than a millisecond")
     try:
-        date = datetime.fromisoformat(f"{day}T{time}.{milliseconds:0<3}{offset.upper()}")
+        date = datetime.fromisoformat(match[0].upper())
     except ValueError as error:
         raise unfit("must be a date and time that exists") from error
-    if not _FIRST_DATE <= date < _LAST_DATE:
+    if not (_FIRST_DATE.year < date.year < _LAST_DATE.year - 1 or _FIRST_DATE <= date < _LAST_DATE):
         raise unfit("must lie between 1970 and 9999")
     return date
 
 
-def _whole_second(date: datetime) -> datetime:
+def _utc_second(value: object) -> str:
+    date = _date(value)
     if date.microsecond:
         raise unfit("must be whole seconds")
-    return date.astimezone(UTC)
-
-
-def _public_id(value: str) -> str:
-    return value.lower()
+    return f"{date.astimezone(UTC).isoformat()[:_TO_THE_SECOND]}Z"
 
 
 def _tag(value: str) -> str:
+    if value.isascii() and value.isprintable() and value == value.strip():
+        return value
     if value != unicodedata.normalize("NFC", value).strip():
         raise unfit("must be trimmed and in Unicode's normal form C")
     if any(unicodedata.category(character) == "Cc" for character in value):
@@ -106,52 +117,51 @@ def _normal(value: object) -> object:
 _NUMBER_SCHEMA = {"type": "number"}
 _DATE_SCHEMA = {"type": "string", "format": "date-time"}
 
-Number = Annotated[int | float, PlainValidator(_number), WithJsonSchema(_NUMBER_SCHEMA)]
-Measure = Annotated[Number, _between(0, 1e12), WithJsonSchema({"type": "number", "minimum": 0})]
+_MEASURE_SCHEMA = {"type": "number", "minimum": 0}
+_MOST = 1e12
+
+Measure = Annotated[int | float, _between(0, _MOST), WithJsonSchema(_MEASURE_SCHEMA)]
 Latitude = Annotated[
-    Number,
+    int | float,
     _between(-90, 90),
     WithJsonSchema({"type": "number", "minimum": -90, "maximum": 90}),
 ]
 Longitude = Annotated[
-    Number,
+    int | float,
     _between(-180, 180),
     WithJsonSchema({"type": "number", "minimum": -180, "maximum": 180}),
 ]
 Position = Annotated[
     list[int | float],
-    PlainValidator(_position),
+    Checked(_position),
     WithJsonSchema(
         {"type": "array", "items": _NUMBER_SCHEMA, "minItems": 2, "maxItems": 2},
     ),
 ]
 #: Always with a decimal point, whatever it came as.
-Pixels = Annotated[Measure, AfterValidator(float)]
+Pixels = Annotated[
+    float,
+    Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False),
+    WithJsonSchema(_MEASURE_SCHEMA),
+]
 PixelCount = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
 ByteCount = Annotated[int, Field(strict=True, ge=0, le=2**53)]
 
 #: Milliseconds, and the offset that the value has.
 Moment = Annotated[
     datetime,
-    PlainValidator(_date),
+    Checked(_date),
     PlainSerializer(lambda date: date.isoformat(timespec="milliseconds"), return_type=str),
     WithJsonSchema(_DATE_SCHEMA),
 ]
-#: UTC, whole seconds, ``Z``.
-UtcSecond = Annotated[
-    datetime,
-    PlainValidator(_date),
-    AfterValidator(_whole_second),
-    PlainSerializer(lambda date: date.strftime("%Y-%m-%dT%H:%M:%SZ"), return_type=str),
-    WithJsonSchema(_DATE_SCHEMA),
-]
+#: UTC, whole seconds, ``Z``: kept as its text.
+UtcSecond = Annotated[str, Checked(_utc_second), WithJsonSchema(_DATE_SCHEMA)]
 
 Text = Annotated[str, Field(strict=True)]
 AlbumId = Annotated[Text, StringConstraints(pattern=rf"^{ALBUM_ID.pattern}$")]
 PublicId = Annotated[
     Text,
-    StringConstraints(pattern=rf"^{PUBLIC_ID.pattern}$"),
-    AfterValidator(_public_id),
+    StringConstraints(pattern=rf"^{PUBLIC_ID.pattern}$", to_lower=True),
     WithJsonSchema({"type": "string", "format": "uuid"}),
 ]
 Digest = Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{32}$")]

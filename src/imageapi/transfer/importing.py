@@ -1,20 +1,25 @@
 """Records in the documented shape, from files into the database, all or nothing."""
 
-import codecs
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+import os
+import shutil
+import sys
+from collections.abc import AsyncGenerator, Callable, Iterable, Iterator
+from contextlib import aclosing
 from pathlib import Path
+from stat import S_ISREG
+from tempfile import TemporaryFile
 from typing import IO
-from uuid import UUID
 
 from imageapi.albums.rendering import Rendering
+from imageapi.database.copying import Lines
 from imageapi.database.engine import Database
 from imageapi.database.errors import RecordTwice
-from imageapi.database.transfers import Added, NewImage, add_images
-from imageapi.records.image import Image
-from imageapi.records.reading import UnfitRecord, read_record
-from imageapi.transfer.json_array import Element, UnreadableArray, read_array
+from imageapi.database.transfers import Added, add_images
+from imageapi.transfer.parts import parts
+from imageapi.transfer.reader import Reader, UnfitPart
+from imageapi.transfer.readers import ReaderDied, Readers
 
-CHUNK_BYTES = 64 * 1024
+CHUNK_BYTES = 256 * 1024
 
 #: Called with the number of bytes read since it was last called.
 Progressed = Callable[[int], object]
@@ -36,46 +41,38 @@ class Importer:
 
     async def run(self, database: Database, sources: Iterable[tuple[str, IO[bytes]]]) -> Added:
         """Add the records of every source, given as name and open file; raise ImportRefused."""
+        readers = Readers(Reader(self._rendering, self._album_id))
         try:
-            return await add_images(database, self._images(sources), self._rendering.name)
+            async with aclosing(self._lines(readers, sources)) as lines:
+                return await add_images(database, lines, self._rendering.name)
         except RecordTwice as error:
             first, second = self._place(error.first), self._place(error.second)
             raise ImportRefused(f"{second}: public_id: is that of {first} too") from error
+        finally:
+            await readers.close()
 
-    async def _images(self, sources: Iterable[tuple[str, IO[bytes]]]) -> AsyncIterator[NewImage]:
+    async def _lines(
+        self, readers: Readers, sources: Iterable[tuple[str, IO[bytes]]]
+    ) -> AsyncGenerator[Lines]:
         for name, file in sources:
             self._starts.append((self._count, name))
-            for image in self._images_of(name, file):
-                yield image
-                self._count += 1
+            try:
+                async with aclosing(readers.read(parts(self._chunks(file)))) as each:
+                    async for lines in each:
+                        yield lines
+                        self._count += lines.count
+            except UnfitPart as error:
+                place = self._place(self._count + error.index)
+                raise ImportRefused(f"{place}: {error}") from error
+            except ReaderDied as error:
+                raise ImportRefused(f"{name}: the process that read it was ended") from error
+            except OSError as error:
+                raise ImportRefused(f"{name}: {error.strerror or 'cannot be read'}") from error
 
-    def _images_of(self, name: str, file: IO[bytes]) -> Iterator[NewImage]:
-        try:
-            for element in read_array(self._chunks(file)):
-                yield self._image(element)
-        except UnfitRecord as error:
-            raise ImportRefused(f"{self._place(self._count)}: {error}") from error
-        except UnreadableArray as error:
-            raise ImportRefused(f"{name}: record {error.index}: {error}") from error
-        except UnicodeDecodeError as error:
-            raise ImportRefused(f"{self._place(self._count)}: is not UTF-8") from error
-        except OSError as error:
-            raise ImportRefused(f"{name}: {error.strerror or 'cannot be read'}") from error
-
-    def _image(self, element: Element) -> NewImage:
-        image = read_record(element.value, is_plain=element.is_plain)
-        if self._album_id is not None and image.album_id != self._album_id:
-            raise UnfitRecord("album_id", f"must be {self._album_id}, the album asked for")
-        return new_image(image, self._rendering)
-
-    def _chunks(self, file: IO[bytes]) -> Iterator[str]:
-        decoder = codecs.getincrementaldecoder("utf-8-sig")()
+    def _chunks(self, file: IO[bytes]) -> Iterator[bytes]:
         while chunk := file.read(CHUNK_BYTES):
-            # Half a character at a chunk's end waits for its other half.
-            if text := decoder.decode(chunk):
-                yield text
+            yield chunk
             self._progress(len(chunk))
-        decoder.decode(b"", final=True)
 
     def _place(self, index: int) -> str:
         """File and record of the image that came as number ``index`` over all files."""
@@ -83,22 +80,24 @@ class Importer:
         return f"{name}: record {index - start}"
 
 
-def new_image(image: Image, rendering: Rendering) -> NewImage:
-    """The image as it is added: its record, and what it is searched by."""
-    return NewImage(
-        image.album_id,
-        UUID(image.public_id),
-        image.created_at,
-        image.tags,
-        rendering.text(image, None),
-        image.infos.format,
-        image.gps,
-    )
-
-
 def open_source(path: Path) -> IO[bytes]:
-    """The file, open for reading; raises ImportRefused in one line."""
+    """The file, or standard input for ``-``, open for reading; raises ImportRefused in one line.
+
+    What comes through a pipe is read to its end first: an import holds its albums, and must not
+    wait for whoever writes.
+    """
+    if str(path) == "-" and sys.stdin is None:
+        raise ImportRefused("standard input: is closed")
     try:
-        return path.open("rb")
+        file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
+        return file if S_ISREG(os.fstat(file.fileno()).st_mode) else _whole(file)
     except OSError as error:
         raise ImportRefused(f"{path}: {error.strerror or 'cannot be read'}") from error
+
+
+def _whole(file: IO[bytes]) -> IO[bytes]:
+    with file:
+        whole = TemporaryFile()  # noqa: SIM115  # the caller's
+        shutil.copyfileobj(file, whole, CHUNK_BYTES)
+    whole.seek(0)
+    return whole

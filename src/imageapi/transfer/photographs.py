@@ -12,6 +12,7 @@ from pydantic import TypeAdapter, ValidationError
 
 from imageapi.albums.studio import Studio
 from imageapi.albums.uploading import Given, Uploader
+from imageapi.children.child import cores
 from imageapi.pictures.errors import NotAPicture, PictureError, StoreAway, TooManyBytes
 from imageapi.pictures.formats import LONGEST_HEAD, sniff
 from imageapi.records.values import MOST_TAGS, GivenTag
@@ -69,7 +70,7 @@ class PhotographImporter:
         """Add the files, found by `photographs`; raises StoreAway, DatabaseAway."""
         waiting = iter(files)
         async with asyncio.TaskGroup() as tasks:
-            for _ in range((os.cpu_count() or 1) * TASKS_PER_CORE):
+            for _ in range(cores() * TASKS_PER_CORE):
                 tasks.create_task(self._work(waiting))
         self._outcome.refused.sort()
         return self._outcome

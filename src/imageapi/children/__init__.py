@@ -1,0 +1,1 @@
+"""Processes of our own: one side asks, the other does the jobs."""

@@ -1,0 +1,70 @@
+"""Images as lines of PostgreSQL's COPY, written where they are read: without a connection."""
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import NamedTuple
+
+#: What a line holds, in this order.
+COLUMNS = (
+    *("album_id", "public_id", "created_at", "tags", "record"),
+    *("format", "latitude", "longitude"),
+)
+
+
+class NewImage(NamedTuple):
+    """An image to be added; ``record`` is the text that clients are sent.
+
+    ``gps`` is latitude and longitude in degrees.
+    """
+
+    album_id: str
+    public_id: str
+    created_at: datetime
+    tags: Sequence[str]
+    record: str
+    format: str
+    gps: Sequence[float] | None
+
+
+@dataclass(frozen=True, slots=True)
+class Lines:
+    """The lines of so many images."""
+
+    count: int
+    text: bytes
+
+
+def lines_of(images: Iterable[NewImage]) -> Lines:
+    """The images' lines.
+
+    No text of an image holds a tab or the end of a line: JSON has none as it stands, and tags none.
+    """
+    lines = [_line(image) for image in images]
+    text = "".join(lines)
+    if text.count("\n") != len(lines) or text.count("\t") != len(lines) * (len(COLUMNS) - 1):
+        raise ValueError("a text of an image holds a control character")
+    return Lines(len(lines), text.encode())
+
+
+def _line(image: NewImage) -> str:
+    album_id, public_id, created_at, tags, record, format_, gps = image
+    latitude, longitude = gps or ("\\N", "\\N")
+    return (
+        f"{album_id}\t{public_id}\t{created_at.isoformat()}\t"
+        f"{_escaped(_array(tags))}\t{_escaped(record)}\t{format_}\t"
+        f"{latitude}\t{longitude}\n"
+    )
+
+
+def _array(texts: Sequence[str]) -> str:
+    """A text[] as PostgreSQL reads it: its manual, 8.15.2."""
+    if not texts:
+        return "{}"
+    quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
+    return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
+
+
+def _escaped(text: str) -> str:
+    """PostgreSQL's manual, COPY, "Text Format"."""
+    return text.replace("\\", "\\\\")
