@@ -12,7 +12,7 @@ export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help run test install check format bench drill lock secrets clean
+.PHONY: help run test install check format bench drill scale lock secrets clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -44,6 +44,9 @@ bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ##
 drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment
 	@$(BIN)/python scripts/drill_import.py
 	@$(BIN)/python scripts/drill_uploads.py
+
+scale: $(VENV)/.dev  ## the same calls at 10 thousand images and at 10 million (20 minutes, 20 GB)
+	@$(BIN)/python scripts/drill_scale.py
 
 secrets:  ## the files that docker-compose.yml reads its secrets from, made once
 	@PYTHON=$(PYTHON) sh scripts/make-secrets

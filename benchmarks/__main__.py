@@ -190,7 +190,10 @@ def _rounds(candidates: Sequence[Candidate], arguments: argparse.Namespace) -> R
             requests = [request_for(each) for each in albums[: 1 if case.albums == ONE else None]]
             for candidate in candidates[:: -1 if number % 2 else 1]:
                 load = measure(candidate.port, requests, case.connections, seconds)
-                measurement = uvloop.run(_cancellable(load))
+                try:
+                    measurement = uvloop.run(_cancellable(load))
+                except UnexpectedAnswer as error:
+                    raise UnexpectedAnswer(f"{candidate.name}, {case}: {error}") from error
                 if number:
                     results[case, candidate.name].append(measurement)
     _show("")

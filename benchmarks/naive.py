@@ -192,6 +192,8 @@ def serve() -> None:
         log_level="warning",
         server_header=False,
         date_header=False,
+        # By default 5 s, as long as 128 lists of 500 keep it busy: it would close on requests.
+        timeout_keep_alive=75,
     )
     uvicorn.Server(config).run(sockets=[sock])
 

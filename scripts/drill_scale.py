@@ -7,8 +7,8 @@ between the two, so that what else the machine does falls on both. Then it chang
 times under several fill factors, and tells what that leaves behind.
 
 Commits wait for no disk here (`synchronous_commit=off`): its milliseconds, the same at any size,
-would hide what differs. `python scripts/drill_scale.py --most 1000000` needs 2 GB of disk, all of
-it about 15. With IMAGEAPI_DATABASE_URL the databases are made on that server, and removed again.
+would hide what differs. `make scale` runs it, and needs 20 GB of disk; `--most 1000000` needs 4.
+With IMAGEAPI_DATABASE_URL the databases are made on that server, and removed again.
 """
 
 import argparse
