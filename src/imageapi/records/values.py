@@ -39,7 +39,7 @@ def unfit(message: str) -> PydanticCustomError:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """Pydantic's PlainValidator, whose own would call Python for each value written, too."""
+    """As Pydantic's PlainValidator, which would also call Python for each value that is written."""
 
     check: Callable[[object], object]
 
