@@ -128,6 +128,12 @@ def test_what_no_record_may_hold_is_refused_as_one_by_one(text: str) -> None:
     assert refused.value.index == 1
 
 
+@pytest.mark.parametrize("text", ["{}", "1", "null", '""', "[[]]", "[1]", ""])
+def test_what_is_no_array_of_objects_is_refused(text: str) -> None:
+    with pytest.raises(UnfitPart):
+        READER.read(text.encode())
+
+
 mutations = st.sampled_from(
     [
         '"',

@@ -68,11 +68,14 @@ class Reader:
         if len(part) > LONGEST_ELEMENT or b"\\u0022" in part:
             return None
         try:
+            array = from_json(part, allow_inf_nan=False, cache_strings="keys")
+            if not isinstance(array, list):
+                return None
             images = [
                 new_image(self._checked(Image.model_validate(element)), self._rendering)
-                for element in from_json(part, allow_inf_nan=False, cache_strings="keys")
+                for element in array
             ]
-        except (ValueError, TypeError):
+        except ValueError:
             return None
         return images if _is_all([image.record for image in images], part) else None
 
