@@ -9,10 +9,11 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
-from contextlib import contextmanager
+from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import hypothesis
 import pytest
@@ -38,6 +39,14 @@ hypothesis.settings.load_profile("same")
 IMAGEAPI = Path(sys.executable).with_name("imageapi")
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption(
+        "--write-examples",
+        action="store_true",
+        help="write what test_document.py sees into the OpenAPI document's examples",
+    )
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No setting and no `.env` of whoever runs the tests has a say in them."""
@@ -50,6 +59,25 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an embedded PostgreSQL, stopped at the end."""
     with running(tmp_path_factory.mktemp("data")) as dsn:
+        yield dsn
+
+
+@asynccontextmanager
+async def empty_database(server: str, name: str) -> AsyncIterator[str]:
+    """The address of a database with nothing in it, not even a schema."""
+    administrator = await asyncpg.connect(server)
+    await administrator.execute(f"CREATE DATABASE {name}")
+    try:
+        yield server.replace("/imageapi?", f"/{name}?")
+    finally:
+        await administrator.execute(f"DROP DATABASE {name} WITH (FORCE)")
+        await administrator.close()
+
+
+@pytest.fixture
+async def empty_dsn(server: str) -> AsyncIterator[str]:
+    """A database of the test's own."""
+    async with empty_database(server, "of_a_test") as dsn:
         yield dsn
 
 

@@ -6,7 +6,6 @@ from collections.abc import AsyncIterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
-import asyncpg
 import httpx
 import pytest
 from sqlalchemy import select, text
@@ -40,18 +39,6 @@ INDEXES = """
     SELECT tablename, indexname, indexdef FROM pg_indexes
     WHERE schemaname = current_schema() AND tablename <> 'alembic_version' ORDER BY 1, 2
 """
-
-
-@pytest.fixture
-async def empty_dsn(server: str) -> AsyncIterator[str]:
-    """A database of the test's own, with nothing in it."""
-    administrator = await asyncpg.connect(server)
-    await administrator.execute("CREATE DATABASE of_a_test")
-    try:
-        yield server.replace("/imageapi?", "/of_a_test?")
-    finally:
-        await administrator.execute("DROP DATABASE of_a_test WITH (FORCE)")
-        await administrator.close()
 
 
 @pytest.fixture

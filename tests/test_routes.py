@@ -189,10 +189,10 @@ async def test_openapi_names_every_guarded_route(client: httpx.AsyncClient) -> N
         path = route.replace(":path", "")
         operation = document["paths"][path][method.lower()]
         assert operation["operationId"]
-        assert operation["security"] == [{"token": []}]
+        assert operation["security"] == [{"Token": []}, {"Bearer": []}]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     answers = document["paths"][path]["get"]["responses"]
-    assert set(answers) == {"200", "401", "403", "404", "422", "503"}
+    assert set(answers) == {"200", "401", "403", "404", "422", "500", "503"}
     assert "Problem" in document["components"]["schemas"]
     assert list(document["components"]["schemas"]["Image"]["properties"])[:2] == [
         "public_id",

@@ -16,17 +16,14 @@ from imageapi.albums.places import Places
 from imageapi.albums.rendering import Rendering
 from imageapi.albums.showing import Renditions
 from imageapi.albums.studio import Limits, open_studio
-from imageapi.api import albums, assets, events, images, operations, tags, untag, uploads
-from imageapi.api.errors import NotThere
+from imageapi.api import albums, assets, document, events, images, operations, tags, untag, uploads
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
 from imageapi.api.journal import Journal
 from imageapi.api.lean import LeanQueue
 from imageapi.api.limits import BodyLimit
-from imageapi.api.problems import add_problem_handlers, problem_responses, problem_schemas
-from imageapi.auth.errors import AbilityMissing, TokenRefused
+from imageapi.api.problems import add_problem_handlers
 from imageapi.auth.secret import open_tokens
-from imageapi.database.errors import DatabaseAway
 from imageapi.database.opening import open_database
 from imageapi.database.queue import UntaggedLists
 from imageapi.logs import configure_logs
@@ -55,10 +52,10 @@ class ImageAPI(FastAPI):
         return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
 
     def openapi(self) -> dict[str, Any]:
-        """The OpenAPI document, the schemas of problems included."""
-        document = super().openapi()
-        document["components"]["schemas"] |= problem_schemas()
-        return document
+        """The OpenAPI document, in its published form."""
+        if self.openapi_schema is None:
+            self.openapi_schema = document.complete(super().openapi())
+        return self.openapi_schema
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -83,6 +80,10 @@ def create_app(settings: Settings) -> FastAPI:
         title="Image API",
         version=__version__,
         summary="The queue of photographs nobody has tagged yet",
+        description=document.DESCRIPTION,
+        license_info={"name": "MIT", "identifier": "MIT"},
+        servers=[{"url": "/", "description": "The service that this document comes from"}],
+        openapi_tags=document.TAGS,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,
@@ -91,14 +92,9 @@ def create_app(settings: Settings) -> FastAPI:
     )
     # Tags before images: /images/tags is no image's address.
     for router in (untag.router, tags.router, uploads.router, images.router, events.router):
-        app.include_router(
-            router,
-            prefix="/api/v1/albums/{album_id}",
-            responses=problem_responses(TokenRefused, AbilityMissing, NotThere, DatabaseAway),
-        )
-    app.include_router(albums.router, responses=problem_responses(TokenRefused, DatabaseAway))
-    app.include_router(assets.router, responses=problem_responses())
-    app.include_router(operations.router)
+        app.include_router(router, prefix="/api/v1/albums/{album_id}")
+    for router in (albums.router, assets.router, operations.router):
+        app.include_router(router)
     operations.mount_docs_parts(app)
     add_problem_handlers(app)
     app.state.rendering = Rendering(settings.time_zone, settings.sizes)

@@ -3,14 +3,16 @@
 import json
 from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Literal
 
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheImages, TheRendering, TheToken
-from imageapi.records.values import ALBUM_ID, Moment
+from imageapi.api.problems import problem_responses
+from imageapi.auth.errors import TokenRefused
+from imageapi.database.errors import DatabaseAway
+from imageapi.records.values import ALBUM_ID, Count, Moment
 
 router = APIRouter(prefix="/api/v1", tags=["albums"])
 
@@ -18,9 +20,9 @@ router = APIRouter(prefix="/api/v1", tags=["albums"])
 class AlbumCounts(BaseModel):
     """An album, how many images it has, and how many of them nobody has tagged yet."""
 
-    album_id: str
-    images: int
-    untagged: int
+    album_id: str = Field(description="Its id")
+    images: Count = Field(description="How many there are")
+    untagged: Count = Field(description="How many of them nobody has tagged yet")
 
 
 class Access(BaseModel):
@@ -28,21 +30,27 @@ class Access(BaseModel):
 
     model_config = ConfigDict(validate_by_name=True, serialize_by_alias=True)
 
-    granted: Mapping[str, Literal[True]] = Field(alias="Access")
+    granted: Mapping[str, bool] = Field(alias="Access", description="Ability to true")
 
 
 class TokenAbilities(BaseModel):
     """What a token may do in which album, in the token's own form, and until when."""
 
-    user_id: str | None
-    expires_at: Moment
-    abilities: Mapping[str, Access]
+    user_id: str | None = Field(description="Whom it is for, as the token says")
+    expires_at: Moment = Field(description="Until when it is good")
+    abilities: Mapping[str, Access] = Field(description="What is granted, by the album's id")
 
 
 _COUNTS = TypeAdapter(list[AlbumCounts])
 
 
-@router.get("/albums", operation_id="listAlbums", response_model=list[AlbumCounts])
+@router.get(
+    "/albums",
+    operation_id="listAlbums",
+    response_model=list[AlbumCounts],
+    response_description="The albums, an empty list where the token may list none",
+    responses=problem_responses(TokenRefused, DatabaseAway),
+)
 async def list_albums(token: TheToken, images: TheImages) -> Response:
     """List the albums that the token may list, by their ids."""
     counts = []
@@ -53,7 +61,13 @@ async def list_albums(token: TheToken, images: TheImages) -> Response:
     return json_text(_COUNTS.dump_json(counts).decode())
 
 
-@router.get("/token", operation_id="getToken", response_model=TokenAbilities)
+@router.get(
+    "/token",
+    operation_id="getToken",
+    response_model=TokenAbilities,
+    response_description="What the token may do",
+    responses=problem_responses(TokenRefused),
+)
 async def get_token(token: TheToken, rendering: TheRendering) -> Response:
     """Say what the token that was sent may do, and until when."""
     answer = {

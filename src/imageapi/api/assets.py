@@ -5,12 +5,13 @@ from hashlib import sha256
 from importlib.resources import files
 from typing import Annotated, Any
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.responses import StreamingResponse
 
 from imageapi.albums.showing import Renditions
 from imageapi.api.conditions import IfNoneMatch, names
 from imageapi.api.dependencies import TheImages, ThePublicId, TheRenditions, TheStore
+from imageapi.api.document import with_headers
 from imageapi.api.errors import NotThere
 from imageapi.api.problems import problem_responses
 from imageapi.api.ranges import read_range
@@ -32,8 +33,11 @@ _BLANK_HEADERS = {
     "Cache-Control": "public, max-age=86400",
     "ETag": f'"{sha256(_BLANK).hexdigest()[:32]}"',
 }
-_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {304: {"description": "Not modified"}}
-
+_NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
+    304: {"description": "It has not changed since", **with_headers("ETag")}
+}
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_ORIGINAL = dict.fromkeys(MEDIA_TYPES.values(), _BINARY)
 
 _NONE = "There is no such picture."
 
@@ -49,7 +53,11 @@ class SignedPicture:
 
 
 async def _signed_picture(
-    album_id: str, public_id: ThePublicId, signature: str, name: str, images: TheImages
+    album_id: Annotated[str, Path(description="The album's id")],
+    public_id: ThePublicId,
+    signature: Annotated[str, Path(description="What makes the path unguessable")],
+    name: Annotated[str, Path(description="What is shown, as `mini-120.jpg` or `original.png`")],
+    images: TheImages,
 ) -> SignedPicture:
     """What the path leads to; raises NotThere, ImageNotFound."""
     if ALBUM_ID.fullmatch(album_id) is None:
@@ -67,7 +75,12 @@ ThePicture = Annotated[SignedPicture, Depends(_signed_picture)]
     "/blank.jpg",
     operation_id="getBlankPicture",
     response_class=Response,
-    responses={200: {"content": {"image/jpeg": {}}}, **_NOT_MODIFIED},
+    response_description="A grey picture",
+    responses={
+        200: {"content": {"image/jpeg": _BINARY}, **with_headers("ETag")},
+        **_NOT_MODIFIED,
+        **problem_responses(),
+    },
 )
 async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
     """Stand in for a picture where there is none to show."""
@@ -80,11 +93,19 @@ async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
     "/{album_id}/{public_id}/{signature}/{name}",  # noqa: FAST003 - ThePicture takes them
     operation_id="getPicture",
     response_class=Response,
+    response_description="The picture: a rendition is a JPEG, an original what it came as",
     responses={
-        200: {"content": {media_type: {} for media_type in MEDIA_TYPES.values()}},
-        206: {"description": "The part of the original that was asked for"},
+        200: {"content": _ORIGINAL, **with_headers("ETag", "Accept-Ranges")},
+        206: {
+            "description": "The part of the original that was asked for",
+            "content": _ORIGINAL,
+            **with_headers("ETag", "Accept-Ranges", "Content-Range"),
+        },
         **_NOT_MODIFIED,
-        416: {"description": "The original has no such part"},
+        416: {
+            "description": "The original has no such part",
+            **with_headers("ETag", "Accept-Ranges", "Content-Range"),
+        },
         **problem_responses(NotThere, DatabaseAway, StoreAway),
     },
 )

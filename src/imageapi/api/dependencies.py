@@ -29,14 +29,12 @@ TheAlbumId = Annotated[
 class TokenVerifier(SecurityBase):
     """A dependency that yields the request's token, verified, with its abilities map.
 
-    It is the OpenAPI document's security scheme as well. Raises TokenRefused.
+    In the OpenAPI document it marks who needs a token; `document.SECURITY` says how it is sent.
+    Raises TokenRefused.
     """
 
-    model = HTTPBearerModel(
-        bearerFormat="JWT",
-        description='`Authorization: Token token="…"`; Bearer is understood too',
-    )
-    scheme_name = "token"
+    model = HTTPBearerModel()
+    scheme_name = "Bearer"
 
     async def __call__(self, request: Request) -> VerifiedToken:
         """The token that the request bears."""

@@ -2,46 +2,75 @@
 
 import json
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from imageapi.api.answers import json_array
 from imageapi.api.dependencies import MayListImages, TheImages, TheRendering
+from imageapi.api.document import with_headers
+from imageapi.api.errors import UnfitParameter
 from imageapi.api.pages import Limit, next_page
+from imageapi.api.problems import OF_ALBUM, problem_responses
 from imageapi.database.repository import Event
-from imageapi.records.values import Moment
+from imageapi.records.values import Moment, Pixels, Position, Rotation, Version
 
 router = APIRouter(tags=["events"])
 
 
+class ImageState(BaseModel):
+    """What changed of an image: only that is there. Null: the image was not there."""
+
+    model_config = ConfigDict(json_schema_extra={"type": ["object", "null"]})
+
+    tags: list[str] = Field(default=[], description="The tags that people gave")
+    rotation: Rotation = Field(default=0, description="Degrees clockwise")
+    crop_x: Pixels = Field(default=0.0, description="Left edge of the kept part in pixels")
+    crop_y: Pixels = Field(default=0.0, description="Its upper edge")
+    crop_w: Pixels = Field(default=0.0, description="Its width")
+    crop_h: Pixels = Field(default=0.0, description="Its height")
+    gps_html: Position | None = Field(default=None, description="Position from the browser")
+    deleted: bool = Field(default=False, description="Whether it is in the trash")
+
+
 class AlbumEvent(BaseModel):
-    """One change of an album: by whom, of which images, and what was before and after.
+    """One change of an album."""
 
-    `before` and `after` map an image's id to what changed of it; `null` where it was not there.
-    """
-
-    version: int
-    at: Moment
-    user_id: str | None
+    version: Version = Field(description="The album's, after the change: the event's id")
+    at: Moment = Field(description="When it was made")
+    user_id: str | None = Field(description="Who made it, as the token said; null: the operator")
     kind: str = Field(
         description="`add`, `import`, `tag`, `update`, `delete`, `restore`, `purge` or `render`"
     )
-    public_ids: list[UUID]
-    before: Mapping[str, Any]
-    after: Mapping[str, Any]
+    public_ids: list[UUID] = Field(description="The images that changed")
+    before: Mapping[str, ImageState] = Field(description="What was, by the image's id")
+    after: Mapping[str, ImageState] = Field(description="What is since then, by the image's id")
 
 
-@router.get("/events", operation_id="listEvents", response_model=list[AlbumEvent])
+@router.get(
+    "/events",
+    operation_id="listEvents",
+    response_model=list[AlbumEvent],
+    response_description="The events, an empty list where nothing has happened since",
+    responses={200: with_headers("Link"), **problem_responses(*OF_ALBUM, UnfitParameter)},
+)
 async def list_events(
     album_id: MayListImages,
     images: TheImages,
     rendering: TheRendering,
     request: Request,
     *,
-    after: Annotated[int, Query(ge=0, lt=2**63, description="A version of the album")] = 0,
+    after: Annotated[
+        int,
+        Query(
+            ge=0,
+            lt=2**63,
+            description="A version of the album: what happened since; 0, or none: all",
+            json_schema_extra={"format": "int64"},
+        ),
+    ] = 0,
     limit: Limit = None,
 ) -> Response:
     """List what happened to the album after a version, oldest first."""

@@ -1,6 +1,6 @@
 """The images of an album, whether tagged or not."""
 
-from typing import Annotated, Literal
+from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
@@ -15,17 +15,26 @@ from imageapi.api.dependencies import (
     TheImages,
     ThePublicId,
 )
-from imageapi.api.errors import TooLarge, UnfitParameter
-from imageapi.api.pages import After, Limit, listed
-from imageapi.api.problems import problem_responses
+from imageapi.api.document import with_headers
+from imageapi.api.errors import UnfitParameter
+from imageapi.api.pages import PAGE_HEADERS, After, Limit, listed
+from imageapi.api.problems import OF_ALBUM, OF_JSON, problem_responses
 from imageapi.database.errors import ImageChanged
 from imageapi.database.repository import Box, Filter
 from imageapi.records.image import Image
-from imageapi.records.values import FormatName, Pixels, Position, Tag
+from imageapi.records.values import FormatName, Pixels, Position, Rotation, Tag
 
 router = APIRouter(tags=["images"])
 
+_MOMENT = "2016-02-15T13:02:58.531+01:00"
 _EDGES = Box(-180, -90, 180, 90)
+#: As OGC API Features writes it (17-069r4 §7.15.3): four numbers with commas between them.
+_BBOX = {
+    "type": "array",
+    "items": {"type": "number", "format": "double"},
+    "minItems": 4,
+    "maxItems": 4,
+}
 
 
 def read_box(bbox: str | None) -> Box | None:
@@ -54,17 +63,33 @@ async def _filter(
     *,
     tag: Annotated[list[Tag], Query(max_length=20, description="Repeatable: all of them")] = [],  # noqa: B006 - FastAPI copies it
     untagged: Annotated[bool | None, Query(description="Only those without, or with, tags")] = None,
-    created_after: Annotated[AwareDatetime | None, Query()] = None,
-    created_before: Annotated[AwareDatetime | None, Query()] = None,
-    bbox: Annotated[
-        str | None, Query(description="Degrees: west,south,east,north; west may exceed east")
+    created_after: Annotated[
+        AwareDatetime | None, Query(description="Only those made later", examples=[_MOMENT])
     ] = None,
-    format: Annotated[FormatName | None, Query()] = None,  # noqa: A002 - the contract's name
+    created_before: Annotated[
+        AwareDatetime | None, Query(description="Only those made earlier", examples=[_MOMENT])
+    ] = None,
+    bbox: Annotated[
+        str | None,
+        Query(
+            description="Only those within: degrees west,south,east,north; west may exceed east",
+            json_schema_extra=_BBOX,
+        ),
+    ] = None,
+    format: Annotated[  # noqa: A002 - the contract's name
+        FormatName | None, Query(description="As in `infos`", examples=["jpg"])
+    ] = None,
 ) -> Filter:
     return Filter(tag, untagged, created_after, created_before, read_box(bbox), format)
 
 
-@router.get("/images", operation_id="listImages", response_model=list[Image])
+@router.get(
+    "/images",
+    operation_id="listImages",
+    response_model=list[Image],
+    response_description="The images, an empty list where none is like that",
+    responses={200: with_headers(*PAGE_HEADERS), **problem_responses(*OF_ALBUM, UnfitParameter)},
+)
 async def list_images(
     album_id: MayListImages,
     images: TheImages,
@@ -86,21 +111,26 @@ class ImageChanges(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    rotation: Literal[0, 90, 180, 270] = Field(
-        default=0, description="Degrees clockwise; the crop is turned along"
+    rotation: Rotation = Field(default=0, description="Degrees clockwise; the crop is turned along")
+    crop_x: Pixels = Field(default=0.0, description="Left edge in pixels of the rotated image")
+    crop_y: Pixels = Field(default=0.0, description="Upper edge in pixels of the rotated image")
+    crop_w: Pixels = Field(default=0.0, description="Width in pixels; all four 0: the whole image")
+    crop_h: Pixels = Field(default=0.0, description="Height in pixels")
+    gps_html: Position | None = Field(
+        default=None, description="Position from the browser: latitude, longitude; null: unknown"
     )
-    crop_x: Pixels = Field(default=0.0, description="Pixels of the rotated image")
-    crop_y: Pixels = 0.0
-    crop_w: Pixels = Field(default=0.0, description="All four 0: the whole image")
-    crop_h: Pixels = 0.0
-    gps_html: Position | None = Field(default=None, description="Position from the browser")
 
 
 @router.get(
     "/images/{public_id}",
     operation_id="getImage",
     response_model=Image,
-    responses={304: {"description": "Not modified"}},
+    response_description="The image",
+    responses={
+        200: with_headers("ETag", "Link"),
+        304: {"description": "It has not changed since", **with_headers("ETag")},
+        **problem_responses(*OF_ALBUM),
+    },
 )
 async def get_image(
     album_id: MayListImages,
@@ -123,7 +153,11 @@ async def get_image(
     "/images/{public_id}",
     operation_id="updateImage",
     response_model=Image,
-    responses=problem_responses(ImageChanged, TooLarge),
+    response_description="The image as it is now",
+    responses={
+        200: with_headers("ETag", "Link"),
+        **problem_responses(*OF_ALBUM, *OF_JSON, ImageChanged),
+    },
 )
 async def update_image(
     editor: MayUpdateImages, public_id: ThePublicId, changes: ImageChanges, if_match: IfMatch
@@ -137,7 +171,8 @@ async def update_image(
     "/images/{public_id}",
     operation_id="deleteImage",
     status_code=204,
-    responses=problem_responses(ImageChanged),
+    response_description="It is in the trash",
+    responses=problem_responses(*OF_ALBUM, ImageChanged),
 )
 async def delete_image(
     editor: MayDeleteImages, public_id: ThePublicId, if_match: IfMatch
@@ -151,7 +186,11 @@ async def delete_image(
     "/images/{public_id}/restore",
     operation_id="restoreImage",
     response_model=Image,
-    responses=problem_responses(ImageChanged, Conflict),
+    response_description="The image",
+    responses={
+        200: with_headers("ETag", "Link"),
+        **problem_responses(*OF_ALBUM, ImageChanged, Conflict),
+    },
 )
 async def restore_image(
     editor: MayDeleteImages, public_id: ThePublicId, if_match: IfMatch

@@ -5,10 +5,13 @@ from importlib.resources import files
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, RedirectResponse
 
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheDatabase
+from imageapi.api.problems import problem_responses
+from imageapi.database.errors import DatabaseAway, SchemaOutdated
 from imageapi.database.migration import check_schema
 
 router = APIRouter(tags=["operation"])
@@ -16,13 +19,31 @@ router = APIRouter(tags=["operation"])
 _PARTS = "/docs/parts"
 
 
-@router.get("/healthz", operation_id="getHealth", response_model=dict[str, str])
+class Health(BaseModel):
+    """How the service is."""
+
+    status: str = Field(description="`ok`, or `ready`")
+
+
+@router.get(
+    "/healthz",
+    operation_id="getHealth",
+    response_model=Health,
+    response_description="It is alive",
+    responses=problem_responses(),
+)
 async def get_health() -> Response:
     """Answer as long as the process does; asks nobody else."""
     return json_text('{"status":"ok"}')
 
 
-@router.get("/readyz", operation_id="getReadiness", response_model=dict[str, str])
+@router.get(
+    "/readyz",
+    operation_id="getReadiness",
+    response_model=Health,
+    response_description="It is ready",
+    responses=problem_responses(DatabaseAway, SchemaOutdated),
+)
 async def get_readiness(database: TheDatabase) -> Response:
     """Answer 200 while the database answers and its schema is current, else 503."""
     await check_schema(database)

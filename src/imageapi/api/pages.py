@@ -14,9 +14,18 @@ from imageapi.api.errors import UnfitParameter
 from imageapi.database.repository import LARGEST_CHUNK, Filter, Images, Page, Place
 
 LARGEST_PAGE = 1000
+#: What an answer with a page bears besides.
+PAGE_HEADERS = ("Link", "X-Total-Count")
 
 Limit = Annotated[
-    int | None, Query(ge=1, le=LARGEST_PAGE, description="At most so many; without it all of them")
+    int | None,
+    Query(
+        ge=1,
+        le=LARGEST_PAGE,
+        description="At most so many; without it all of them",
+        examples=[25],
+        json_schema_extra={"format": "int32"},
+    ),
 ]
 After = Annotated[
     str | None,

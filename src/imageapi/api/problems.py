@@ -12,6 +12,7 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
+from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 
 from imageapi.albums.errors import Conflict, UnfitChange
@@ -27,6 +28,8 @@ from imageapi.pictures.errors import (
 )
 
 MEDIA_TYPE = "application/problem+json"
+#: Where `problem_responses` leaves the names of kinds.
+PROBLEMS = "x-problems"
 REALM = 'Token realm="Image API"'
 RETRY_AFTER_SECONDS = 2
 
@@ -85,43 +88,55 @@ KINDS: Mapping[type[Exception], Kind] = {
     SchemaOutdated: Kind(
         "schema-outdated", HTTPStatus.SERVICE_UNAVAILABLE, "The database is not migrated", _RETRY
     ),
+    UnfitParameter: UNFIT,
+    UnfitChange: UNFIT,
+    RequestValidationError: UNFIT,
+    Exception: UNEXPECTED,
 }
+
+#: What every route under an album may answer.
+OF_ALBUM = (TokenRefused, AbilityMissing, NotThere, DatabaseAway)
+#: What a route that takes JSON may answer besides.
+OF_JSON = (Unreadable, TooLarge, RequestValidationError)
 
 
 class InputError(BaseModel):
     """What was at fault in the input."""
 
-    pointer: str
-    detail: str
+    pointer: str = Field(
+        description="Where it stands: `/query/`, `/path/` or `/body/`, and its name"
+    )
+    detail: str = Field(description="What is wrong with it")
 
 
 class Problem(BaseModel):
-    """An error (RFC 9457). ``instance`` is the request's id, ``errors`` says what was at fault."""
+    """An error (RFC 9457)."""
 
-    type: str
-    title: str
-    status: int
-    detail: str
-    instance: str
-    errors: list[InputError] | None = Field(default=None, exclude_if=lambda errors: errors is None)
+    type: str = Field(
+        json_schema_extra={"format": "uri"},
+        description="`urn:imageapi:problem:` and the kind of problem",
+    )
+    title: str = Field(description="The kind of problem in a sentence")
+    status: int = Field(description="The answer's status")
+    detail: str = Field(description="What happened this time")
+    instance: str = Field(description="The request's id, which stands in the log too")
+    errors: list[InputError] | SkipJsonSchema[None] = Field(
+        default=None,
+        exclude_if=lambda errors: errors is None,
+        description="What was at fault, where it was the input",
+    )
 
 
 def problem_responses(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
-    """What the OpenAPI document says of the answers to these errors; a 422 is always possible."""
-    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
-    return {
-        kind.status.value: {
-            "description": kind.title,
-            "content": {MEDIA_TYPE: {"schema": schema}},
-        }
-        for kind in [*(KINDS[error] for error in errors), UNFIT]
-    }
+    """What a route says of its answers to these errors, for `document.complete`: their kinds.
 
-
-def problem_schemas() -> dict[str, Any]:
-    """The schemas that `problem_responses` refers to, for the document's components."""
-    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
-    return {**schema.pop("$defs"), Problem.__name__: schema}
+    Whatever a route does, it may fail unexpectedly.
+    """
+    kinds: dict[int | str, dict[str, Any]] = {}
+    for kind in dict.fromkeys([*(KINDS[error] for error in errors), UNEXPECTED]):
+        of_status = kinds.setdefault(kind.status.value, {PROBLEMS: []})
+        of_status[PROBLEMS].append(kind.name)
+    return kinds
 
 
 def problem(

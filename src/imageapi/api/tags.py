@@ -10,11 +10,12 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 from imageapi.api.answers import json_image, json_text
 from imageapi.api.conditions import IfMatch
 from imageapi.api.dependencies import MayListImages, MayTagImages, TheImages, ThePublicId
-from imageapi.api.errors import TooLarge
-from imageapi.api.problems import problem_responses
+from imageapi.api.document import with_headers
+from imageapi.api.errors import UnfitParameter
+from imageapi.api.problems import OF_ALBUM, OF_JSON, problem_responses
 from imageapi.database.errors import ImageChanged
 from imageapi.records.image import Image
-from imageapi.records.values import MOST_TAGS, GivenTag, unfit
+from imageapi.records.values import MOST_TAGS, Count, GivenTag, Version, unfit
 
 router = APIRouter(tags=["tags"])
 
@@ -26,12 +27,17 @@ TheTag = Annotated[
     Path(description="A tag, 1 to 100 characters; trimmed, and brought to Unicode's form NFC"),
 ]
 
+_OF_ONE_TAG = {
+    200: with_headers("ETag", "Link"),
+    **problem_responses(*OF_ALBUM, UnfitParameter, ImageChanged),
+}
+
 
 class TagCount(BaseModel):
     """A tag, and how many images bear it."""
 
-    tag: str
-    images: int
+    tag: str = Field(description="The tag")
+    images: Count = Field(description="How many images bear it")
 
 
 class TagChanges(BaseModel):
@@ -39,9 +45,15 @@ class TagChanges(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    public_ids: list[UUID] = Field(min_length=1, max_length=MOST_IMAGES)
-    add: list[GivenTag] = Field(default=[], max_length=MOST_TAGS)
-    remove: list[GivenTag] = Field(default=[], max_length=MOST_TAGS)
+    public_ids: list[UUID] = Field(
+        min_length=1, max_length=MOST_IMAGES, description="The images; repeated ones count once"
+    )
+    add: list[GivenTag] = Field(
+        default=[], max_length=MOST_TAGS, description="Tags to give them, behind those they have"
+    )
+    remove: list[GivenTag] = Field(
+        default=[], max_length=MOST_TAGS, description="Tags to take away; none of those to add"
+    )
 
     @model_validator(mode="after")
     def _not_both(self) -> Self:
@@ -53,11 +65,17 @@ class TagChanges(BaseModel):
 class TagsChanged(BaseModel):
     """The album's version afterwards, and how many images changed."""
 
-    version: int
-    images: int
+    version: Version = Field(description="The album's, after the change")
+    images: Count = Field(description="How many images changed")
 
 
-@router.get("/tags", operation_id="listTags", response_model=list[TagCount])
+@router.get(
+    "/tags",
+    operation_id="listTags",
+    response_model=list[TagCount],
+    response_description="The tags, an empty list where there are none",
+    responses=problem_responses(*OF_ALBUM),
+)
 async def list_tags(album_id: MayListImages, images: TheImages) -> Response:
     """List the album's tags, most used first."""
     counted = [{"tag": tag, "images": count} for tag, count in await images.tags(album_id)]
@@ -68,7 +86,8 @@ async def list_tags(album_id: MayListImages, images: TheImages) -> Response:
     "/images/{public_id}/tags/{tag:path}",
     operation_id="tagImage",
     response_model=Image,
-    responses=problem_responses(ImageChanged),
+    response_description="The image as it is now",
+    responses=_OF_ONE_TAG,
 )
 async def tag_image(
     editor: MayTagImages, public_id: ThePublicId, tag: TheTag, if_match: IfMatch
@@ -81,7 +100,8 @@ async def tag_image(
     "/images/{public_id}/tags/{tag:path}",
     operation_id="untagImage",
     response_model=Image,
-    responses=problem_responses(ImageChanged),
+    response_description="The image as it is now",
+    responses=_OF_ONE_TAG,
 )
 async def untag_image(
     editor: MayTagImages, public_id: ThePublicId, tag: TheTag, if_match: IfMatch
@@ -94,7 +114,8 @@ async def untag_image(
     "/images/tags",
     operation_id="tagImages",
     response_model=TagsChanged,
-    responses=problem_responses(TooLarge),
+    response_description="How many images changed, and the album's version",
+    responses=problem_responses(*OF_ALBUM, *OF_JSON),
 )
 async def tag_images(editor: MayTagImages, changes: TagChanges) -> Response:
     """Tag many images at once: all of them, or none if one is not there."""

@@ -12,10 +12,11 @@ from imageapi.albums.errors import Conflict
 from imageapi.albums.uploading import Given, Uploader
 from imageapi.api.answers import json_image
 from imageapi.api.dependencies import MayAddImages
-from imageapi.api.errors import TooLarge, UnfitParameter, Unreadable
+from imageapi.api.document import with_headers
+from imageapi.api.errors import NotAForm, TooLarge, UnfitParameter, Unreadable
 from imageapi.api.forms import FILE, MARGIN_BYTES, Fields, read_form
-from imageapi.api.problems import problem_responses
-from imageapi.pictures.errors import NotAPicture, StoreAway
+from imageapi.api.problems import OF_ALBUM, problem_responses
+from imageapi.pictures.errors import NotAPicture, StoreAway, UnfitPicture
 from imageapi.records.image import Image, Location
 from imageapi.records.values import LONGEST_TAG, MOST_TAGS, PUBLIC_ID, GivenTag
 
@@ -23,9 +24,12 @@ router = APIRouter(tags=["images"])
 
 _KNOWN = {"public_id", "latitude", "longitude", "accuracy", "tags"}
 _TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
-_NUMBER = {"type": "number"}
+_NUMBER = {"type": "number", "format": "double"}
 _FORM = {
+    "title": "ImageUpload",
+    "description": "A picture, and what its sender knows of it.",
     "type": "object",
+    "additionalProperties": False,
     "required": [FILE],
     "properties": {
         FILE: {"type": "string", "format": "binary", "description": "The picture"},
@@ -56,9 +60,19 @@ async def _gps_ip(request: Request) -> list[int | float] | None:
     operation_id="uploadImage",
     status_code=201,
     response_model=Image,
+    response_description="The new image",
     responses={
-        200: {"description": "The album has the picture already: its image", "model": Image},
-        **problem_responses(Unreadable, TooLarge, NotAPicture, Conflict, StoreAway),
+        200: {
+            "description": "The album has the picture already: its image",
+            "model": Image,
+            **with_headers("ETag", "Link", "Location"),
+        },
+        201: with_headers("ETag", "Link", "Location"),
+        **problem_responses(
+            *OF_ALBUM,
+            *(Unreadable, TooLarge, NotAForm, NotAPicture),
+            *(UnfitParameter, UnfitPicture, Conflict, StoreAway),
+        ),
     },
     openapi_extra=_BODY,
 )

@@ -8,6 +8,7 @@ from datetime import tzinfo
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic.json_schema import SkipJsonSchema
 
 from imageapi.records.values import (
     MOST_TAGS,
@@ -24,6 +25,7 @@ from imageapi.records.values import (
     Position,
     PublicId,
     RenditionPath,
+    Rotation,
     Tag,
     UtcSecond,
     unfit,
@@ -37,13 +39,13 @@ def _not_null(value: object) -> object:
 
 
 class Location(BaseModel):
-    """Where the browser said it was. ``accuracy`` is in metres; further keys are kept."""
+    """Where the browser said it was; further keys are kept."""
 
     model_config = ConfigDict(extra="allow")
 
-    accuracy: Measure
-    latitude: Latitude
-    longitude: Longitude
+    accuracy: Measure = Field(description="Metres")
+    latitude: Latitude = Field(description="Degrees")
+    longitude: Longitude = Field(description="Degrees")
 
 
 class Infos(BaseModel):
@@ -51,20 +53,22 @@ class Infos(BaseModel):
 
     model_config = ConfigDict(extra="allow")
 
-    bytes: ByteCount
-    created_at: UtcSecond
+    bytes: ByteCount = Field(description="Size of the original")
+    created_at: UtcSecond = Field(description="When the picture came, UTC, whole seconds")
     etag: Digest = Field(description="MD5 of the content, in hexadecimal")
-    format: FormatName
-    height: PixelCount
-    resource_type: Literal["image"]
+    format: FormatName = Field(
+        description="`jpg`, `png`, `webp`, `gif`, `tiff`, `heic`, `heif`, `avif`"
+    )
+    height: PixelCount = Field(description="Pixels, as displayed upright")
+    resource_type: Literal["image"] = Field(description="Always `image`")
     tags: list[Tag] = Field(
         min_length=1,
         max_length=1 + MOST_TAGS,
         description="The album's id, then the tags that people gave, in the order given",
     )
-    type: Literal["private"]
-    width: PixelCount
-    location: Annotated[Location | None, BeforeValidator(_not_null)] = Field(
+    type: Literal["private"] = Field(description="Always `private`")
+    width: PixelCount = Field(description="Pixels, as displayed upright")
+    location: Annotated[Location | SkipJsonSchema[None], BeforeValidator(_not_null)] = Field(
         default=None, exclude_if=lambda location: location is None
     )
 
@@ -74,9 +78,9 @@ class Thumbnails(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    full: RenditionPath
-    large: RenditionPath
-    mini: RenditionPath
+    full: RenditionPath = Field(description="To look at closely")
+    large: RenditionPath = Field(description="To tag by")
+    mini: RenditionPath = Field(description="For a list")
 
 
 class Image(BaseModel):
@@ -84,7 +88,7 @@ class Image(BaseModel):
 
     model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")  # else null: a lie
 
-    public_id: PublicId
+    public_id: PublicId = Field(description="Its id")
     infos: Infos
     exifs: dict[str, Any] = Field(description="What the camera wrote, tag name to value")
     gps: Position | None = Field(description="The best known position: camera, browser, address")
@@ -94,12 +98,12 @@ class Image(BaseModel):
     created_at: Moment = Field(description="When the record was made")
     width: PixelCount = Field(description="Pixels, as displayed upright")
     height: PixelCount = Field(description="Pixels, as displayed upright")
-    rotation: Literal[0, 90, 180, 270] = Field(description="Degrees clockwise")
-    crop_x: Pixels
-    crop_y: Pixels
-    crop_w: Pixels
-    crop_h: Pixels
-    album_id: AlbumId
+    rotation: Rotation = Field(description="Degrees clockwise")
+    crop_x: Pixels = Field(description="Left edge of the kept part, in pixels when rotated")
+    crop_y: Pixels = Field(description="Its upper edge")
+    crop_w: Pixels = Field(description="Its width; all four 0: the whole image")
+    crop_h: Pixels = Field(description="Its height")
+    album_id: AlbumId = Field(description="The album that it belongs to")
     thumbnails: Thumbnails
 
     @model_validator(mode="after")

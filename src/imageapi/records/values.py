@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import Annotated, Literal
 
 from pydantic import (
     AfterValidator,
@@ -114,22 +114,22 @@ def _normal(value: object) -> object:
     return unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else value
 
 
-_NUMBER_SCHEMA = {"type": "number"}
+_NUMBER_SCHEMA = {"type": "number", "format": "double"}
 _DATE_SCHEMA = {"type": "string", "format": "date-time"}
 
-_MEASURE_SCHEMA = {"type": "number", "minimum": 0}
-_MOST = 1e12
+_MOST = 10**12
+_MEASURE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": 0, "maximum": _MOST}
 
 Measure = Annotated[int | float, _between(0, _MOST), WithJsonSchema(_MEASURE_SCHEMA)]
 Latitude = Annotated[
     int | float,
     _between(-90, 90),
-    WithJsonSchema({"type": "number", "minimum": -90, "maximum": 90}),
+    WithJsonSchema({**_NUMBER_SCHEMA, "minimum": -90, "maximum": 90}),
 ]
 Longitude = Annotated[
     int | float,
     _between(-180, 180),
-    WithJsonSchema({"type": "number", "minimum": -180, "maximum": 180}),
+    WithJsonSchema({**_NUMBER_SCHEMA, "minimum": -180, "maximum": 180}),
 ]
 Position = Annotated[
     list[int | float],
@@ -144,8 +144,16 @@ Pixels = Annotated[
     Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False),
     WithJsonSchema(_MEASURE_SCHEMA),
 ]
-PixelCount = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1)]
-ByteCount = Annotated[int, Field(strict=True, ge=0, le=2**53)]
+_INT_32 = {"format": "int32"}
+_INT_64 = {"format": "int64"}
+PixelCount = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1, json_schema_extra=_INT_32)]
+ByteCount = Annotated[int, Field(strict=True, ge=0, le=2**53, json_schema_extra=_INT_64)]
+#: How many of something there are.
+Count = Annotated[int, Field(ge=0, json_schema_extra=_INT_64)]
+#: Of an album: raised by every change.
+Version = Annotated[int, Field(ge=0, json_schema_extra=_INT_64)]
+#: Degrees clockwise.
+Rotation = Literal[0, 90, 180, 270]
 
 #: Milliseconds, and the offset that the value has.
 Moment = Annotated[
