@@ -5,6 +5,8 @@ PORT ?= 8000
 VENV := .venv
 BIN := $(VENV)/bin
 UV := .tools/bin/uv
+NODE := tests/node
+WITH_NODE := PATH="$(CURDIR)/$(BIN):$$PATH" REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true
 SAMPLE := 00324000005TXjIAAW
 ALBUM ?= $(if $(PHOTOS),photos,$(SAMPLE))
 export UV_PYTHON_DOWNLOADS := never
@@ -27,11 +29,13 @@ test: $(VENV)/.dev  ## the whole test suite (arguments for pytest: make test ARG
 
 install: $(VENV)/.installed  ## .venv/bin/imageapi
 
-check: $(VENV)/.dev  ## formatting, lint, types, layers
+check: $(VENV)/.dev $(NODE)/node_modules  ## formatting, lint, types, layers, the OpenAPI document
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check --output-format concise .
 	@$(BIN)/mypy
 	@$(BIN)/lint-imports --no-cache
+	@mkdir -p dist && $(BIN)/imageapi openapi > dist/openapi.json
+	@$(WITH_NODE) $(NODE)/node_modules/.bin/redocly lint dist/openapi.json --config $(NODE)/redocly.yaml
 
 format: $(VENV)/.dev  ## put the code into its form
 	@$(BIN)/ruff format .
@@ -52,7 +56,7 @@ secrets:  ## the files that docker-compose.yml reads its secrets from, made once
 	@PYTHON=$(PYTHON) sh scripts/make-secrets
 
 clean:  ## what was installed; never the data
-	rm -rf $(VENV) $(VENV)-bench benchmarks/fastify/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench benchmarks/fastify/node_modules $(NODE)/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The installer, pinned by hash. `--target` works where Debian refuses a plain `pip install`;
 # a Python without pip brings one in a venv of its own.
@@ -89,6 +93,10 @@ $(VENV)-bench/.installed: requirements/bench.txt | $(UV)
 	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)-bench
 	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes requirements/bench.txt
 	@touch $@
+
+# Node.js comes in a wheel, so that a machine needs none of its own.
+$(NODE)/node_modules: $(NODE)/package-lock.json | $(VENV)/.dev
+	@cd $(NODE) && $(WITH_NODE) npm ci --silent --no-audit --no-fund && touch node_modules
 
 # Without npm the benchmark leaves its Fastify out, and says so.
 benchmarks/fastify/node_modules: benchmarks/fastify/package-lock.json
