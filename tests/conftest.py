@@ -11,7 +11,7 @@ import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import asyncpg
 import httpx
@@ -168,12 +168,17 @@ class Command:
         )
 
     @contextmanager
-    def serving(self, *arguments: str, **more: str) -> Iterator["Service"]:
-        """The service as a process of its own on a free port, stopped by SIGTERM at the end."""
+    def serving(
+        self, *arguments: str, log: int | IO[bytes] = subprocess.PIPE, **more: str
+    ) -> Iterator["Service"]:
+        """The service as a process of its own on a free port, stopped by SIGTERM at the end.
+
+        A pipe that nobody reads holds 64 KiB of its log: then the service waits.
+        """
         process = subprocess.Popen(
             [IMAGEAPI, "serve", "--port", "0", *arguments],
             stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
+            stderr=log,
             cwd=self.folder,
             env={**self.environment, **more},
         )
@@ -235,11 +240,14 @@ def imageapi(environment: dict[str, str], tmp_path_factory: pytest.TempPathFacto
 
 
 @pytest.fixture(scope="session")
-def service(imageapi: Command, database: Database) -> Iterator[Service]:
+def service(
+    imageapi: Command, database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
     """The service over a socket, with the documented record in it."""
     imported = imageapi("import", "-", stdin=json.dumps([DOCUMENTED_RECORD]).encode())
     assert imported.returncode == 0, imported.stderr
-    with imageapi.serving() as service:
+    log_path = tmp_path_factory.mktemp("service") / "log"
+    with log_path.open("wb") as log, imageapi.serving(log=log) as service:
         yield service
 
 

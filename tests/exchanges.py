@@ -41,15 +41,8 @@ Answer = tuple[str, int, str]
 
 TAGS = {"public_ids": [FIRST, SECOND], "add": ["beach", "summer"], "remove": ["kitchen"]}
 CHANGES = {"rotation": 90, "crop_x": 8, "crop_y": 8, "crop_w": 32, "crop_h": 64}
-FORM = {
-    "file": "(the bytes of the picture)",
-    "public_id": FIRST,
-    "latitude": 38.71375,
-    "longitude": -9.139333,
-    "accuracy": 12,
-    "tags": [],
-}
-REQUESTS = {"tagImages": TAGS, "updateImage": CHANGES, "uploadImage": FORM}
+PLACE = {"latitude": 38.71375, "longitude": -9.139333, "accuracy": 12}
+REQUESTS = {"tagImages": TAGS, "updateImage": CHANGES}
 
 
 @dataclass(slots=True)
@@ -150,9 +143,9 @@ class Caller:
 
     async def upload(self, content: bytes, public_id: str, **more: Any) -> httpx.Response:
         """Send a picture."""
-        form = {name: FORM[name] for name in ("latitude", "longitude", "accuracy")}
+        form = {**PLACE, "public_id": public_id}
         files = {"file": ("photo.png", content)}
-        return await self("uploadImage", data={**form, "public_id": public_id}, files=files, **more)
+        return await self("uploadImage", data=form, files=files, **more)
 
 
 #: What each operation must be sent to be carried out, beside what stands in its path.

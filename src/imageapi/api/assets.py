@@ -90,7 +90,7 @@ async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
 
 
 @router.get(
-    "/{album_id}/{public_id}/{signature}/{name}",  # noqa: FAST003 - ThePicture takes them
+    "/{album_id}/{public_id:uuid}/{signature}/{name}",  # noqa: FAST003 - ThePicture takes them
     operation_id="getPicture",
     response_class=Response,
     response_description="The picture: a rendition is a JPEG, an original what it came as",

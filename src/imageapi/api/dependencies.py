@@ -18,7 +18,7 @@ from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
 from imageapi.database.engine import Database
 from imageapi.database.repository import Images
 from imageapi.pictures.store import Store
-from imageapi.records.values import ALBUM_ID, PUBLIC_ID
+from imageapi.records.values import ALBUM_ID
 
 TheAlbumId = Annotated[
     str,
@@ -121,16 +121,6 @@ async def _renditions(request: Request) -> Renditions:
     return renditions
 
 
-async def _public_id(
-    public_id: Annotated[
-        str, Path(description="The image's id", json_schema_extra={"format": "uuid"})
-    ],
-) -> UUID:
-    if PUBLIC_ID.fullmatch(public_id) is None:
-        raise NotThere("There is no such image.")
-    return UUID(public_id)
-
-
 MayListImages = Annotated[str, Depends(May("image_list"))]
 MayAddImages = Annotated[Uploader, Depends(MayAdd("image_create"))]
 MayTagImages = Annotated[Editor, Depends(MayChange("image_tag"))]
@@ -138,7 +128,8 @@ MayUpdateImages = Annotated[Editor, Depends(MayChange("image_update"))]
 MayDeleteImages = Annotated[Editor, Depends(MayChange("image_delete"))]
 TheToken = Annotated[VerifiedToken, Depends(TokenVerifier())]
 TheDatabase = Annotated[Database, Depends(_database)]
-ThePublicId = Annotated[UUID, Depends(_public_id)]
+#: Of paths with ``{public_id:uuid}``: what is no UUID leads nowhere.
+ThePublicId = Annotated[UUID, Path(description="The image's id")]
 TheImages = Annotated[Images, Depends(_images)]
 TheRendering = Annotated[Rendering, Depends(_rendering)]
 TheRenditions = Annotated[Renditions, Depends(_renditions)]

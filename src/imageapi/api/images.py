@@ -22,7 +22,7 @@ from imageapi.api.problems import OF_ALBUM, OF_JSON, problem_responses
 from imageapi.database.errors import ImageChanged
 from imageapi.database.repository import Box, Filter
 from imageapi.records.image import Image
-from imageapi.records.values import FormatName, Pixels, Position, Rotation, Tag
+from imageapi.records.values import FormatName, GivenTag, Pixels, Position, Rotation
 
 router = APIRouter(tags=["images"])
 
@@ -61,7 +61,9 @@ def read_box(bbox: str | None) -> Box | None:
 
 async def _filter(
     *,
-    tag: Annotated[list[Tag], Query(max_length=20, description="Repeatable: all of them")] = [],  # noqa: B006 - FastAPI copies it
+    tag: Annotated[
+        list[GivenTag], Query(max_length=20, description="Only those with it; repeatable: with all")
+    ] = [],  # noqa: B006 - FastAPI copies it
     untagged: Annotated[bool | None, Query(description="Only those without, or with, tags")] = None,
     created_after: Annotated[
         AwareDatetime | None, Query(description="Only those made later", examples=[_MOMENT])
@@ -122,7 +124,7 @@ class ImageChanges(BaseModel):
 
 
 @router.get(
-    "/images/{public_id}",
+    "/images/{public_id:uuid}",
     operation_id="getImage",
     response_model=Image,
     response_description="The image",
@@ -150,7 +152,7 @@ async def get_image(
 
 
 @router.patch(
-    "/images/{public_id}",
+    "/images/{public_id:uuid}",
     operation_id="updateImage",
     response_model=Image,
     response_description="The image as it is now",
@@ -168,7 +170,7 @@ async def update_image(
 
 
 @router.delete(
-    "/images/{public_id}",
+    "/images/{public_id:uuid}",
     operation_id="deleteImage",
     status_code=204,
     response_description="It is in the trash",
@@ -183,7 +185,7 @@ async def delete_image(
 
 
 @router.post(
-    "/images/{public_id}/restore",
+    "/images/{public_id:uuid}/restore",
     operation_id="restoreImage",
     response_model=Image,
     response_description="The image",

@@ -12,7 +12,6 @@ from typing import Any
 from fastapi import FastAPI, Request, Response
 from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
-from pydantic.json_schema import SkipJsonSchema
 from starlette.exceptions import HTTPException
 
 from imageapi.albums.errors import Conflict, UnfitChange
@@ -26,6 +25,7 @@ from imageapi.pictures.errors import (
     TooManyBytes,
     UnfitPicture,
 )
+from imageapi.records.values import never_null
 
 MEDIA_TYPE = "application/problem+json"
 #: Where `problem_responses` leaves the names of kinds.
@@ -120,8 +120,9 @@ class Problem(BaseModel):
     status: int = Field(description="The answer's status")
     detail: str = Field(description="What happened this time")
     instance: str = Field(description="The request's id, which stands in the log too")
-    errors: list[InputError] | SkipJsonSchema[None] = Field(
+    errors: list[InputError] | None = Field(
         default=None,
+        json_schema_extra=never_null,
         exclude_if=lambda errors: errors is None,
         description="What was at fault, where it was the input",
     )

@@ -83,7 +83,7 @@ async def list_tags(album_id: MayListImages, images: TheImages) -> Response:
 
 
 @router.put(
-    "/images/{public_id}/tags/{tag:path}",
+    "/images/{public_id:uuid}/tags/{tag:path}",
     operation_id="tagImage",
     response_model=Image,
     response_description="The image as it is now",
@@ -97,7 +97,7 @@ async def tag_image(
 
 
 @router.delete(
-    "/images/{public_id}/tags/{tag:path}",
+    "/images/{public_id:uuid}/tags/{tag:path}",
     operation_id="untagImage",
     response_model=Image,
     response_description="The image as it is now",

@@ -18,7 +18,7 @@ from imageapi.api.forms import FILE, MARGIN_BYTES, Fields, read_form
 from imageapi.api.problems import OF_ALBUM, problem_responses
 from imageapi.pictures.errors import NotAPicture, StoreAway, UnfitPicture
 from imageapi.records.image import Image, Location
-from imageapi.records.values import LONGEST_TAG, MOST_TAGS, PUBLIC_ID, GivenTag
+from imageapi.records.values import GIVEN_TAG_SCHEMA, MOST_TAGS, PUBLIC_ID, GivenTag
 
 router = APIRouter(tags=["images"])
 
@@ -39,9 +39,8 @@ _FORM = {
         "accuracy": {**_NUMBER, "description": "Metres"},
         "tags": {
             "type": "array",
-            "items": {"type": "string", "minLength": 1, "maxLength": LONGEST_TAG},
-            "maxItems": MOST_TAGS,
-            "description": "Repeatable",
+            "items": GIVEN_TAG_SCHEMA,
+            "description": f"Repeatable; {MOST_TAGS} different ones at most",
         },
     },
 }

@@ -8,7 +8,6 @@ from datetime import tzinfo
 from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
-from pydantic.json_schema import SkipJsonSchema
 
 from imageapi.records.values import (
     MOST_TAGS,
@@ -28,6 +27,7 @@ from imageapi.records.values import (
     Rotation,
     Tag,
     UtcSecond,
+    never_null,
     unfit,
 )
 
@@ -68,8 +68,10 @@ class Infos(BaseModel):
     )
     type: Literal["private"] = Field(description="Always `private`")
     width: PixelCount = Field(description="Pixels, as displayed upright")
-    location: Annotated[Location | SkipJsonSchema[None], BeforeValidator(_not_null)] = Field(
-        default=None, exclude_if=lambda location: location is None
+    location: Annotated[Location | None, BeforeValidator(_not_null)] = Field(
+        default=None,
+        exclude_if=lambda location: location is None,
+        json_schema_extra=never_null,
     )
 
 

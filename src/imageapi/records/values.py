@@ -6,7 +6,7 @@ import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from typing import Annotated, Literal
+from typing import Annotated, Any
 
 from pydantic import (
     AfterValidator,
@@ -26,10 +26,18 @@ MOST_TAGS = 100
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:[Zz]|[+-][0-2]\d:[0-5]\d)", re.ASCII
 )
+_CC = r"\x00-\x1f\x7f-\x9f"  # Unicode's category of control characters
+_CONTROL = re.compile(f"[{_CC}]")
 _FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 _LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
 _MILLISECOND_DIGITS = 3
 _TO_THE_SECOND = len("2016-02-15T13:02:58")
+
+
+def never_null(schema: dict[str, Any]) -> None:
+    """Say in the schema of a field that it is left out rather than null."""
+    (kind,) = [kind for kind in schema.pop("anyOf") if kind != {"type": "null"}]
+    schema |= kind
 
 
 def unfit(message: str) -> PydanticCustomError:
@@ -105,7 +113,7 @@ def _tag(value: str) -> str:
         return value
     if value != unicodedata.normalize("NFC", value).strip():
         raise unfit("must be trimmed and in Unicode's normal form C")
-    if any(unicodedata.category(character) == "Cc" for character in value):
+    if _CONTROL.search(value):
         raise unfit("must not hold control characters")
     return value
 
@@ -115,6 +123,8 @@ def _normal(value: object) -> object:
 
 
 _NUMBER_SCHEMA = {"type": "number", "format": "double"}
+_LATITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -90, "maximum": 90}
+_LONGITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -180, "maximum": 180}
 _DATE_SCHEMA = {"type": "string", "format": "date-time"}
 
 _MOST = 10**12
@@ -124,18 +134,24 @@ Measure = Annotated[int | float, _between(0, _MOST), WithJsonSchema(_MEASURE_SCH
 Latitude = Annotated[
     int | float,
     _between(-90, 90),
-    WithJsonSchema({**_NUMBER_SCHEMA, "minimum": -90, "maximum": 90}),
+    WithJsonSchema(_LATITUDE_SCHEMA),
 ]
 Longitude = Annotated[
     int | float,
     _between(-180, 180),
-    WithJsonSchema({**_NUMBER_SCHEMA, "minimum": -180, "maximum": 180}),
+    WithJsonSchema(_LONGITUDE_SCHEMA),
 ]
 Position = Annotated[
     list[int | float],
     Checked(_position),
     WithJsonSchema(
-        {"type": "array", "items": _NUMBER_SCHEMA, "minItems": 2, "maxItems": 2},
+        {
+            "type": "array",
+            "prefixItems": [_LATITUDE_SCHEMA, _LONGITUDE_SCHEMA],
+            "items": _NUMBER_SCHEMA,
+            "minItems": 2,
+            "maxItems": 2,
+        },
     ),
 ]
 #: Always with a decimal point, whatever it came as.
@@ -153,7 +169,11 @@ Count = Annotated[int, Field(ge=0, json_schema_extra=_INT_64)]
 #: Of an album: raised by every change.
 Version = Annotated[int, Field(ge=0, json_schema_extra=_INT_64)]
 #: Degrees clockwise.
-Rotation = Literal[0, 90, 180, 270]
+Rotation = Annotated[
+    int,
+    Field(strict=True, ge=0, le=270, multiple_of=90),
+    WithJsonSchema({"type": "integer", "format": "int32", "enum": [0, 90, 180, 270]}),
+]
 
 #: Milliseconds, and the offset that the value has.
 Moment = Annotated[
@@ -175,8 +195,12 @@ PublicId = Annotated[
 Digest = Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 FormatName = Annotated[Text, StringConstraints(pattern=r"^[a-z0-9]{1,16}$")]
 Tag = Annotated[Text, StringConstraints(min_length=1, max_length=LONGEST_TAG), AfterValidator(_tag)]
+GIVEN_TAG_SCHEMA = {
+    "type": "string",
+    "pattern": rf"^\s*[^\s{_CC}]([^{_CC}]{{0,{LONGEST_TAG - 2}}}[^\s{_CC}])?\s*$",
+}
 #: A tag as somebody types it: trimmed, and brought to Unicode's normal form C.
-GivenTag = Annotated[Tag, BeforeValidator(_normal)]
+GivenTag = Annotated[Tag, BeforeValidator(_normal), WithJsonSchema(GIVEN_TAG_SCHEMA)]
 #: Where a rendition is found: a path of this service, or an address elsewhere.
 RenditionPath = Annotated[
     Text, StringConstraints(max_length=2048, pattern=r"^(/|https?://)[!-~]*$")
