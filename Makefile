@@ -8,13 +8,14 @@ UV := .tools/bin/uv
 NODE := tests/node
 WITH_NODE := PATH="$(CURDIR)/$(BIN):$$PATH" REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true
 SAMPLE := 00324000005TXjIAAW
+FOLDER ?= dist/sdk/$(LANG)
 ALBUM ?= $(if $(PHOTOS),photos,$(SAMPLE))
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help run test install check format bench drill scale lock secrets clean
+.PHONY: help run test install check format bench sdk drill scale lock secrets clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -24,7 +25,7 @@ run: install  ## the service with a sample album, or your own: make run PHOTOS=~
 	@$(if $(PHOTOS),$(BIN)/imageapi import "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --album $(ALBUM) || test $$? -eq 1)
 	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(ALBUM)
 
-test: $(VENV)/.dev  ## the whole test suite (arguments for pytest: make test ARGS="-k tokens")
+test: $(VENV)/.dev $(VENV)-sdk/.installed $(NODE)/node_modules  ## the whole test suite (arguments for pytest: make test ARGS="-k tokens")
 	@$(BIN)/python -m pytest $(ARGS)
 
 install: $(VENV)/.installed  ## .venv/bin/imageapi
@@ -45,6 +46,12 @@ bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ##
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.pictures
 
+sdk: $(VENV)/.installed $(VENV)-sdk/.installed  ## a generated client: make sdk LANG=python|python-httpx|typescript|java|go
+	@mkdir -p dist && $(BIN)/imageapi openapi > dist/openapi.json
+	@$(VENV)-sdk/bin/python scripts/make_sdk.py "$(if $(filter command line,$(origin LANG)),$(LANG))" \
+		"$(FOLDER)" dist/openapi.json
+	@echo "The client is in $(FOLDER); docs/sdk.md says how to use it"
+
 drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment
 	@$(BIN)/python scripts/drill_import.py
 	@$(BIN)/python scripts/drill_uploads.py
@@ -56,7 +63,7 @@ secrets:  ## the files that docker-compose.yml reads its secrets from, made once
 	@PYTHON=$(PYTHON) sh scripts/make-secrets
 
 clean:  ## what was installed; never the data
-	rm -rf $(VENV) $(VENV)-bench benchmarks/fastify/node_modules $(NODE)/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-bench $(VENV)-sdk benchmarks/fastify/node_modules $(NODE)/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The installer, pinned by hash. `--target` works where Debian refuses a plain `pip install`;
 # a Python without pip brings one in a venv of its own.
@@ -94,6 +101,11 @@ $(VENV)-bench/.installed: requirements/bench.txt | $(UV)
 	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes requirements/bench.txt
 	@touch $@
 
+$(VENV)-sdk/.installed: requirements/sdk.txt | $(UV)
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)-sdk
+	@$(UV) pip sync --quiet --python $(VENV)-sdk/bin/python --require-hashes requirements/sdk.txt
+	@touch $@
+
 # Node.js comes in a wheel, so that a machine needs none of its own.
 $(NODE)/node_modules: $(NODE)/package-lock.json | $(VENV)/.dev
 	@cd $(NODE) && $(WITH_NODE) npm ci --silent --no-audit --no-fund && touch node_modules
@@ -105,7 +117,7 @@ benchmarks/fastify/node_modules: benchmarks/fastify/package-lock.json
 	fi
 
 lock: $(UV)  ## pin the newest versions that fit, by hash
-	@for group in run build dev bench; do \
+	@for group in run build dev bench sdk; do \
 		case $$group in run) what=pyproject.toml;; *) what="--group $$group";; esac; \
 		case $$group in dev) what="pyproject.toml --group dev --constraint requirements/run.txt";; esac; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -108,6 +108,53 @@ async def test_sigterm_lets_requests_under_way_finish(
         assert service.process.wait(20) == 0
 
 
+CHANGE = b'{"public_ids":["00000000-0000-4000-8000-000000000000"],"add":["a"]}'
+CHUNKED = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (9, CHANGE[:9], len(CHANGE) - 9, CHANGE[9:])
+
+
+@pytest.mark.parametrize("upgrade", [b"h2c", b"websocket"])
+@pytest.mark.parametrize(
+    ("framing", "body"),
+    [
+        (b"Content-Length: %d" % len(CHANGE), CHANGE),
+        (b"Transfer-Encoding: chunked", CHUNKED),
+        (b"Content-Length: 0", b""),
+        (b"X-Nothing: at all", b""),
+    ],
+)
+@pytest.mark.parametrize("pieces", [1, 2, 50])
+async def test_an_offered_upgrade_is_passed_over(
+    service: Service,
+    may: Callable[..., dict[str, str]],
+    album: str,
+    upgrade: bytes,
+    framing: bytes,
+    body: bytes,
+    pieces: int,
+) -> None:
+    """Java's client offers HTTP/2 with every request."""
+    authorization = may(album, "image_tag", "image_list")["Authorization"].encode()
+    offering = (
+        b"POST /api/v1/albums/%b/images/tags HTTP/1.1\r\nHost: test\r\nAuthorization: %b\r\n"
+        b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: %b\r\nHTTP2-Settings: AAEAAEAA\r\n"
+        b"Content-Type: application/json\r\n%b\r\n\r\n%b"
+    ) % (album.encode(), authorization, upgrade, framing, body)
+    plain = b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    sent = offering + plain
+    length = -(-len(sent) // pieces)
+    for start in range(0, len(sent), length):
+        writer.write(sent[start : start + length])
+        await writer.drain()
+        await asyncio.sleep(0 if pieces == 1 else 0.002)
+    answers = await asyncio.wait_for(reader.read(), 20)
+    writer.close()
+    await writer.wait_closed()
+    assert answers.startswith(b"HTTP/1.1 404" if body else b"HTTP/1.1 422")
+    assert answers.count(b"HTTP/1.1 ") == 2
+    assert answers.endswith(b'{"status":"ok"}')
+
+
 def test_several_workers_answer_and_stop(
     imageapi: Command, may: Callable[..., dict[str, str]], album: str
 ) -> None:

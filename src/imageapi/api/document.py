@@ -128,7 +128,8 @@ def complete(document: Json) -> Json:
         "securitySchemes": SECURITY,
     }
     sent = set()
-    for operation in operations(document):
+    for path, operation in operations(document):
+        operation.get("parameters", []).sort(key=lambda parameter: _place(path, parameter))
         _complete_operation(operation, components["responses"], examples)
         if "requestBody" in operation:
             sent.add(_name_of_body(operation["requestBody"], schemas))
@@ -140,10 +141,18 @@ def complete(document: Json) -> Json:
     return document
 
 
-def operations(document: Json) -> Iterator[Json]:
-    """The operations of all paths."""
-    for methods in document["paths"].values():
-        yield from methods.values()
+def operations(document: Json) -> Iterator[tuple[str, Json]]:
+    """The operations, each with its path."""
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def _place(path: str, parameter: Json) -> tuple[int, int]:
+    """Where a parameter stands among those of its operation: as in the path, then the others."""
+    kinds = ["path", "query", "header"]
+    at = path.find(f"{{{parameter['name']}}}")
+    return kinds.index(parameter["in"]), at
 
 
 def _problem_schemas() -> Json:
@@ -209,8 +218,6 @@ def _complete_parameter(parameter: Json) -> None:
     schema.pop("description", None)
     if isinstance(examples := schema.pop("examples", None), list):
         parameter["example"] = examples[0]
-    if schema.get("type") == "array" and schema.get("minItems") == schema.get("maxItems"):
-        parameter |= {"style": "form", "explode": False}  # one value, with commas in it
     if parameter["in"] == "header":
         parameter["name"] = parameter["name"].title()
 
@@ -261,7 +268,7 @@ def _plain(schema: Json) -> None:
     if isinstance(kinds, list) and {"type": "null"} in kinds:
         others = [kind for kind in kinds if kind != {"type": "null"}]
         assert len(others) == 1
-        if "type" in others[0]:
+        if "type" in others[0]:  # a reference has none: it stays beside null
             del schema["anyOf"]
             schema |= {**others[0], "type": [others[0]["type"], "null"]}
     if isinstance(schema.get("title"), str) and "version" not in schema:

@@ -6,7 +6,7 @@ from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, Field
 
 from imageapi.api.answers import json_array
 from imageapi.api.dependencies import MayListImages, TheImages, TheRendering
@@ -21,9 +21,7 @@ router = APIRouter(tags=["events"])
 
 
 class ImageState(BaseModel):
-    """What changed of an image: only that is there. Null: the image was not there."""
-
-    model_config = ConfigDict(json_schema_extra={"type": ["object", "null"]})
+    """What changed of an image: only that is there."""
 
     tags: list[str] = Field(default=[], description="The tags that people gave")
     rotation: Rotation = Field(default=0, description="Degrees clockwise")
@@ -45,8 +43,12 @@ class AlbumEvent(BaseModel):
         description="`add`, `import`, `tag`, `update`, `delete`, `restore`, `purge` or `render`"
     )
     public_ids: list[UUID] = Field(description="The images that changed")
-    before: Mapping[str, ImageState] = Field(description="What was, by the image's id")
-    after: Mapping[str, ImageState] = Field(description="What is since then, by the image's id")
+    before: Mapping[str, ImageState | None] = Field(
+        description="What was, by the image's id; null: the image was not there"
+    )
+    after: Mapping[str, ImageState | None] = Field(
+        description="What is since then, by the image's id; null: the image is no longer there"
+    )
 
 
 @router.get(

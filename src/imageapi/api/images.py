@@ -28,13 +28,6 @@ router = APIRouter(tags=["images"])
 
 _MOMENT = "2016-02-15T13:02:58.531+01:00"
 _EDGES = Box(-180, -90, 180, 90)
-#: As OGC API Features writes it (17-069r4 §7.15.3): four numbers with commas between them.
-_BBOX = {
-    "type": "array",
-    "items": {"type": "number", "format": "double"},
-    "minItems": 4,
-    "maxItems": 4,
-}
 
 
 def read_box(bbox: str | None) -> Box | None:
@@ -75,7 +68,7 @@ async def _filter(
         str | None,
         Query(
             description="Only those within: degrees west,south,east,north; west may exceed east",
-            json_schema_extra=_BBOX,
+            examples=["-10,38.5,-9,39"],
         ),
     ] = None,
     format: Annotated[  # noqa: A002 - the contract's name

@@ -9,6 +9,7 @@ import time
 from functools import partial
 from typing import Any
 
+import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.config import Config
 from uvicorn.protocols.http.httptools_impl import (
@@ -127,6 +128,43 @@ class DocumentedCase:
         await self.app(scope, receive, send_as_written)
 
 
+def _framing(headers: list[tuple[bytes, bytes]]) -> bytes:
+    """A request's head that says only how long its body is; empty where it has none."""
+    lines = [
+        b"%b: %b\r\n" % (name, value)
+        for name, value in headers
+        if name in (b"content-length", b"transfer-encoding") and value != b"0"
+    ]
+    return b"".join((b"POST / HTTP/1.1\r\n", *lines, b"\r\n")) if lines else b""
+
+
+class _Resumed:
+    """What a parser calls that begins anew with a body: all but what stands in the head."""
+
+    def __init__(self, protocol: HttpToolsProtocol) -> None:
+        self._protocol = protocol
+        self._is_known = True
+        self.on_body = protocol.on_body
+        self.on_message_complete = protocol.on_message_complete
+
+    def on_message_begin(self) -> None:
+        if not self._is_known:
+            self._protocol.on_message_begin()
+
+    def on_url(self, url: bytes) -> None:
+        if not self._is_known:
+            self._protocol.on_url(url)
+
+    def on_header(self, name: bytes, value: bytes) -> None:
+        if not self._is_known:
+            self._protocol.on_header(name, value)
+
+    def on_headers_complete(self) -> None:
+        if not self._is_known:
+            self._protocol.on_headers_complete()
+        self._is_known = False
+
+
 class DocumentedProtocol(HttpToolsProtocol):
     """uvicorn's protocol for HTTP/1.1 with the contract's headers on whatever it answers."""
 
@@ -139,6 +177,27 @@ class DocumentedProtocol(HttpToolsProtocol):
     ) -> None:
         super().__init__(config, server_state, app_state, _loop)
         self.app = DocumentedCase(self.app)
+
+    def data_received(self, data: bytes) -> None:
+        """Parse what has come; an upgrade that is offered is not taken (RFC 9110 §7.8).
+
+        The parser takes it for accepted, and what follows for another protocol: Java's client
+        offers HTTP/2 with every request, bodies included.
+        """
+        self._unset_keepalive_if_required()
+        try:
+            self.parser.feed_data(data)
+        except httptools.HttpParserUpgrade as offer:
+            framing = _framing(self.headers)
+            self.parser = httptools.HttpRequestParser(_Resumed(self) if framing else self)
+            self.data_received(b"".join((framing, data[offer.args[0] :])))
+        except httptools.HttpParserError:
+            self.send_400_response("")
+
+    def on_message_complete(self) -> None:
+        """Let the application know that the body has ended, unless it has yet to come."""
+        if not self.parser.should_upgrade() or not _framing(self.headers):
+            super().on_message_complete()
 
     def send_400_response(self, msg: str) -> None:  # noqa: ARG002 - uvicorn's own words
         """Answer that the request is no HTTP, and close the connection."""

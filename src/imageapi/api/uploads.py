@@ -24,7 +24,7 @@ router = APIRouter(tags=["images"])
 
 _KNOWN = {"public_id", "latitude", "longitude", "accuracy", "tags"}
 _TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
-_NUMBER = {"type": "number", "format": "double"}
+# Numbers are text here, as in any form: not every generated client turns them into text itself.
 _FORM = {
     "title": "ImageUpload",
     "description": "A picture, and what its sender knows of it.",
@@ -34,9 +34,12 @@ _FORM = {
     "properties": {
         FILE: {"type": "string", "format": "binary", "description": "The picture"},
         "public_id": {"type": "string", "format": "uuid", "description": "The image's id to be"},
-        "latitude": {**_NUMBER, "description": "Degrees, as the browser gives them"},
-        "longitude": {**_NUMBER, "description": "Degrees"},
-        "accuracy": {**_NUMBER, "description": "Metres"},
+        "latitude": {
+            "type": "string",
+            "description": "Degrees, as text: `48.85`",
+        },
+        "longitude": {"type": "string", "description": "Degrees"},
+        "accuracy": {"type": "string", "description": "Metres"},
         "tags": {
             "type": "array",
             "items": GIVEN_TAG_SCHEMA,
