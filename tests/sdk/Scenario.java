@@ -1,5 +1,6 @@
 // The scenario of test_sdk.py through the client of openapi-generator's `java`, library `native`.
 
+import com.fasterxml.jackson.annotation.JsonInclude.Include;
 import com.fasterxml.jackson.databind.ObjectMapper;
 import imageapi.client.ApiClient;
 import imageapi.client.ApiException;
@@ -148,6 +149,7 @@ public class Scenario {
 
     UUID record = UUID.fromString(System.getenv("RECORD"));
     said.put("record", images.getImage(album, record, null));
-    System.out.println(JSON.writeValueAsString(said));
+    // The client's own mapper leaves nulls out when it writes; its types hold them.
+    System.out.println(JSON.setSerializationInclusion(Include.ALWAYS).writeValueAsString(said));
   }
 }
