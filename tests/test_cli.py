@@ -3,6 +3,9 @@
 import json
 import os
 import pty
+import re
+import shlex
+import signal
 import subprocess
 import time
 from pathlib import Path
@@ -13,7 +16,10 @@ from jose import jwt
 
 from conftest import IMAGEAPI, Command
 from factories import SECRET, record
-from imageapi.auth.tokens import Tokens
+from imageapi import __version__
+from imageapi.auth.tokens import ABILITIES, Tokens
+
+COMMANDS = ("serve", "import", "token", "purge", "export", "migrate", "openapi")
 
 
 def read(printed: bytes) -> dict[str, Any]:
@@ -57,9 +63,85 @@ def test_token_grants_what_is_asked(imageapi: Command) -> None:
 )
 def test_wrong_use_is_status_2(imageapi: Command, arguments: tuple[str, ...]) -> None:
     result = imageapi(*arguments)
-    assert result.returncode == 2
-    assert result.stdout == b""
-    assert b"Traceback" not in result.stderr
+    assert (result.returncode, result.stdout) == (2, b"")
+    wrong, hint = result.stderr.decode().splitlines()
+    assert re.match(r"imageapi: [a-z\d'].+[^.]$", wrong)
+    is_known = arguments[0] in COMMANDS
+    assert hint == (f"Try: imageapi {arguments[0]} --help" if is_known else "Try: imageapi --help")
+
+
+def test_a_command_that_is_nearly_right_is_suggested(imageapi: Command) -> None:
+    assert b"Did you mean 'token'?" in imageapi("tokne").stderr
+
+
+def test_no_command_shows_what_there_is(imageapi: Command) -> None:
+    result = imageapi()
+    assert (result.returncode, result.stdout) == (2, b"")
+    assert result.stderr == imageapi("--help").stdout
+
+
+def test_version_is_that_of_the_package(imageapi: Command) -> None:
+    assert imageapi("--version").stdout.decode() == f"imageapi {__version__}\n"
+
+
+def examples(help_text: str) -> list[list[str]]:
+    """The invocations that a help shows, without what is said beside them."""
+    lines = help_text.partition("Examples:\n")[2].splitlines()
+    return [shlex.split(re.split(r"   +|[|>]", line.strip())[0])[1:] for line in lines if line]
+
+
+@pytest.mark.parametrize("command", ["", *COMMANDS])
+def test_help_fits_a_terminal_and_shows_what_works(imageapi: Command, command: str) -> None:
+    result = imageapi(*command.split(), "--help", COLUMNS="80")
+    shown = result.stdout.decode()
+    assert result.returncode == 0
+    assert max(map(len, shown.splitlines())) <= 80
+    named = examples(shown)
+    assert named
+    for arguments in named:
+        if arguments[0].startswith("--"):
+            assert arguments[0] in shown
+            continue
+        # With --help behind it nothing is done, but for a name or an option that there is not.
+        assert imageapi(*arguments, "--help").returncode == 0
+        known = imageapi(arguments[0], "--help").stdout.decode()
+        assert {each for each in arguments if each.startswith("--")} <= set(
+            re.findall(r"--[a-z-]+", known)
+        )
+        if arguments[0] in ("token", "export", "migrate", "openapi", "purge"):
+            assert imageapi(*arguments).returncode == 0
+
+
+@pytest.mark.parametrize(
+    ("words", "completed"),
+    [
+        (["imageapi", "pu"], {"purge"}),
+        (["imageapi", "token", "--exp"], {"--expires-in"}),
+        (["imageapi", "token", "holiday", "--can", "image_"], set(ABILITIES)),
+    ],
+)
+def test_shell_completes(imageapi: Command, words: list[str], completed: set[str]) -> None:
+    asked = {"COMP_WORDS": " ".join(words), "COMP_CWORD": str(len(words) - 1)}
+    result = imageapi(_IMAGEAPI_COMPLETE="complete_bash", **asked)
+    assert set(result.stdout.decode().split()) == completed
+
+
+def test_interrupted_command_ends_without_a_stack(imageapi: Command) -> None:
+    with subprocess.Popen(
+        [IMAGEAPI, "import", "-"],
+        stdin=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        env=imageapi.environment,
+        cwd=imageapi.folder,
+    ) as process:
+        assert process.stdin is not None
+        assert process.stderr is not None
+        process.stdin.write(b"[")
+        process.stdin.flush()
+        time.sleep(3)
+        process.send_signal(signal.SIGINT)
+        assert process.wait(20) == 130
+        assert b"Traceback" not in process.stderr.read()
 
 
 def test_migrate_says_what_it_did(imageapi: Command) -> None:
@@ -67,11 +149,12 @@ def test_migrate_says_what_it_did(imageapi: Command) -> None:
     assert imageapi("migrate").stdout == b"The schema is current\n"
 
 
-def test_openapi_needs_no_database_and_no_settings(imageapi: Command) -> None:
-    result = imageapi("openapi", IMAGEAPI_DATABASE_URL="", IMAGEAPI_TOKEN_SECRET="")
+def test_openapi_needs_no_database_and_no_settings(imageapi: Command, tmp_path: Path) -> None:
+    elsewhere = Command(imageapi.environment, tmp_path)
+    result = elsewhere("openapi", IMAGEAPI_DATABASE_URL="", IMAGEAPI_TOKEN_SECRET="")
     document = json.loads(result.stdout)
     assert document["openapi"].startswith("3.1")
-    assert not (imageapi.folder / "data").exists()
+    assert not list(tmp_path.iterdir())
 
 
 async def test_openapi_is_what_the_service_says(imageapi: Command, client: Any) -> None:

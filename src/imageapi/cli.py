@@ -14,11 +14,12 @@ from collections.abc import AsyncIterator
 from contextlib import ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
-from typing import IO, Annotated
+from typing import IO, Annotated, Any, cast
 from uuid import UUID
 
 import typer
 
+from imageapi import __version__
 from imageapi.albums.places import Places, UnfitPlaces
 from imageapi.albums.purging import Purged
 from imageapi.albums.purging import purge as empty_trash
@@ -45,12 +46,10 @@ from imageapi.transfer.importing import Importer, ImportRefused, open_source
 from imageapi.transfer.migrating import bring_up_to_date
 from imageapi.transfer.photographs import Outcome, PhotographImporter, photographs
 
-app = typer.Typer(
-    help="Image API: the queue of photographs nobody has tagged yet.",
-    no_args_is_help=True,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-)
+#: What typer raises where a command is used wrongly; its own name for it is private.
+UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
+
+app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
 #: How long a start waits for a database that does not answer yet, in seconds.
 PATIENCE_SECONDS = 30
@@ -62,7 +61,10 @@ _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 def main() -> None:
     """Run a command; what may be expected to go wrong is one line, without a stack trace."""
     try:
-        app()
+        status = app(standalone_mode=False)
+        sys.exit(status if isinstance(status, int) else 0)
+    except UsageError as error:
+        _end_of_use(error)
     except UnfitSecret as error:
         _end(f"IMAGEAPI_TOKEN_SECRET is {error}", status=2)
     except UnfitStore as error:
@@ -81,6 +83,56 @@ def main() -> None:
         _end(f"{error.filename or 'the system'}: {error.strerror}", status=1)
     except Exception as error:  # noqa: BLE001 - a stack quotes what was in its hands
         _end(f"unexpected {type(error).__name__} at {place_of(error)}", status=1)
+
+
+def _end_of_use(error: Any) -> None:
+    """Say what is wrong with how a command was used, and where to read how it is."""
+    command = "imageapi" if error.ctx is None else error.ctx.command_path
+    message = plain(error.format_message()).rstrip(".")
+    typer.echo(f"imageapi: {message[:1].lower()}{message[1:]}\nTry: {command} --help", err=True)
+    sys.exit(2)
+
+
+def _examples(*lines: str) -> str:
+    """What stands below a command's help, each line as it is."""
+    return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
+
+
+def _version(*, is_asked: bool) -> None:
+    if is_asked:
+        typer.echo(f"imageapi {__version__}")
+        raise typer.Exit
+
+
+@app.callback(
+    invoke_without_command=True,
+    epilog=_examples(
+        "imageapi serve                               the service, at 127.0.0.1:8000",
+        "imageapi import ~/Pictures --album holiday   photographs into an album",
+        "imageapi token holiday --can image_tag       a token, to call it with",
+        "imageapi --install-completion                commands complete with Tab",
+    ),
+)
+def about(
+    context: typer.Context,
+    version: Annotated[  # noqa: ARG001 - its callback answers
+        bool,
+        typer.Option(
+            "--version",
+            callback=lambda value: _version(is_asked=value),
+            is_eager=True,
+            help="Say which version this is.",
+        ),
+    ] = False,
+) -> None:
+    """Image API: the queue of photographs nobody has tagged yet.
+
+    Settings are environment variables, or lines of a .env file; without any, all data lies in
+    ./data, in an embedded PostgreSQL. `imageapi COMMAND --help` has examples.
+    """
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help(), err=True)
+        raise typer.Exit(2)
 
 
 def _end(line: str, status: int) -> None:
@@ -108,20 +160,31 @@ def _lifetime(value: str) -> timedelta:
     return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
 
 
-AlbumArgument = Annotated[str, typer.Argument(metavar="ALBUM", callback=_album_id)]
+AlbumArgument = Annotated[
+    str, typer.Argument(metavar="ALBUM", callback=_album_id, help="The album's id.")
+]
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "imageapi serve",
+        "imageapi serve --port 9000 --show-curl holiday",
+        "imageapi serve --host 0.0.0.0 --workers 4",
+    )
+)
 def serve(
-    host: Annotated[str, typer.Option(help="address to listen on")] = "127.0.0.1",
-    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one")] = 8000,
-    workers: Annotated[int, typer.Option(min=1, max=256, help="processes")] = 1,
+    host: Annotated[str, typer.Option(help="Address to listen on.")] = "127.0.0.1",
+    port: Annotated[int, typer.Option(min=0, max=65535, help="0 takes a free one.")] = 8000,
+    workers: Annotated[int, typer.Option(min=1, max=256, help="How many processes.")] = 1,
     show_curl: Annotated[
         str | None,
-        typer.Option(metavar="ALBUM", callback=_album_id, help="print how to list this album"),
+        typer.Option(metavar="ALBUM", callback=_album_id, help="Print how to list this album."),
     ] = None,
 ) -> None:
-    """Run the service: migrate the database, then listen."""
+    """Run the service until it is stopped.
+
+    The database is migrated first. Ctrl-C or SIGTERM stop it; requests under way have 30 seconds.
+    """
     settings = load_settings()
     configure_logs()
     tokens = _tokens(settings)
@@ -145,13 +208,21 @@ def serve(
         serve_until_stopped(host, port, workers, listening)
 
 
-@app.command(name="import")
+@app.command(
+    name="import",
+    epilog=_examples(
+        "imageapi import untagged.json",
+        "imageapi export holiday | imageapi import -",
+        "imageapi import ~/Pictures --album holiday",
+        "imageapi import ~/Pictures --album holiday --tags-from-folders",
+    ),
+)
 def import_(
     files: Annotated[
         list[Path],
         typer.Argument(
             metavar="FILE...",
-            help="JSON arrays of records, - for standard input; or folders of photographs",
+            help="JSON arrays of records, - for standard input; or folders of photographs.",
         ),
     ],
     album: Annotated[
@@ -159,17 +230,21 @@ def import_(
         typer.Option(
             metavar="ID",
             callback=_album_id,
-            help="where photographs go; of records, refuse those of other albums",
+            help="Where photographs go; of records, those of other albums are refused.",
         ),
     ] = None,
     tags_from_folders: Annotated[
-        bool, typer.Option(help="tag photographs with the names of the folders they lie in")
+        bool,
+        typer.Option(
+            "--tags-from-folders",
+            help="Tag photographs with the names of the folders that they lie in.",
+        ),
     ] = False,
 ) -> None:
-    """Add records, or photographs, to albums.
+    """Add records or photographs to albums.
 
-    Of records all are added, or none if one is bad; they are counted from 0. Photographs are added
-    one by one, and those that cannot be are named at the end. What is there already stays as it is.
+    Records: all of them, or none if one is bad; the message counts them from 0. Photographs: one
+    by one; those that cannot be taken are named at the end. What is there already stays.
     """
     folders = [path for path in files if path.is_dir()]
     records = [path for path in files if path not in folders]
@@ -211,13 +286,48 @@ def _import_photographs(
         raise typer.Exit(1)
 
 
-@app.command()
+@app.command(
+    epilog=_examples(
+        "imageapi token holiday",
+        "imageapi token holiday --can image_list --can image_tag --expires-in 8h",
+        "imageapi token holiday --user 20ab42f4-9308-4297-a5f0-c0c07d1d189b",
+    )
+)
+def token(
+    album: AlbumArgument,
+    can: Annotated[
+        list[str],
+        typer.Option(
+            metavar="ABILITY",
+            callback=_ability,
+            autocompletion=lambda: list(ABILITIES),
+            help=f"What it lets its holder do; repeatable: {', '.join(ABILITIES)}.",
+        ),
+    ] = ["image_list"],  # noqa: B006 - typer copies it
+    expires_in: Annotated[
+        timedelta, typer.Option(parser=_lifetime, metavar="4h", help="For how long: s, m, h or d.")
+    ] = "4h",  # type: ignore[assignment]  # typer parses the default too
+    user: Annotated[UUID | None, typer.Option(help="Whom it is for; else somebody new.")] = None,
+) -> None:
+    """Print a token for an album.
+
+    Whoever has the secret can make tokens. This one is signed with IMAGEAPI_TOKEN_SECRET, or with
+    the secret that was generated into the data directory.
+    """
+    tokens = _tokens(load_settings())
+    typer.echo(tokens.issue(album, can, expires_in, None if user is None else str(user)))
+
+
+@app.command(epilog=_examples("imageapi purge", "imageapi purge --older-than 90d"))
 def purge(
     older_than: Annotated[
-        timedelta, typer.Option(parser=_lifetime, metavar="30d", help="a number and s, m, h or d")
+        timedelta, typer.Option(parser=_lifetime, metavar="30d", help="How long ago: s, m, h or d.")
     ] = "30d",  # type: ignore[assignment]  # typer parses the default too
 ) -> None:
-    """Remove for good what has been in the trash for so long, and pictures without a record."""
+    """Empty the trash of what is old.
+
+    Images that were deleted so long ago are removed for good, and pictures without a record.
+    """
 
     async def run() -> Purged:
         async with _current_studio(load_settings()) as studio:
@@ -227,41 +337,33 @@ def purge(
     typer.echo(f"images removed: {purged.images}, pictures without a record: {purged.orphans}")
 
 
-@app.command()
+@app.command(epilog=_examples("imageapi export holiday > holiday.json"))
 def export(album: AlbumArgument) -> None:
-    """Write an album as a JSON array in the documented shape to standard output."""
+    """Write an album to standard output.
+
+    It is a JSON array in the documented shape; imported again, it comes back equal.
+    """
     asyncio.run(_export(load_settings(), album))
     if sys.stdout.isatty():
         typer.echo()
 
 
-@app.command()
-def token(
-    album: AlbumArgument,
-    can: Annotated[
-        list[str],
-        typer.Option(metavar="ABILITY", callback=_ability, help=", ".join(ABILITIES)),
-    ] = ["image_list"],  # noqa: B006 - typer copies it
-    expires_in: Annotated[
-        timedelta, typer.Option(parser=_lifetime, metavar="4h", help="a number and s, m, h or d")
-    ] = "4h",  # type: ignore[assignment]  # typer parses the default too
-    user: Annotated[UUID | None, typer.Option(help="whom it is for; else somebody new")] = None,
-) -> None:
-    """Print a token for an album; --can may be given several times."""
-    tokens = _tokens(load_settings())
-    typer.echo(tokens.issue(album, can, expires_in, None if user is None else str(user)))
-
-
-@app.command()
+@app.command(epilog=_examples("imageapi migrate"))
 def migrate() -> None:
-    """Bring the database to the newest schema."""
+    """Bring the database to the newest schema.
+
+    `imageapi serve` does so at its start; this does only that.
+    """
     changed = asyncio.run(_migrate(load_settings()))
     typer.echo("The schema was brought up to date" if changed else "The schema is current")
 
 
-@app.command()
+@app.command(epilog=_examples("imageapi openapi > openapi.json"))
 def openapi() -> None:
-    """Write the OpenAPI document to standard output."""
+    """Write the OpenAPI document to standard output.
+
+    It needs neither database nor settings. SDKs are generated from it.
+    """
     from imageapi.app import create_app  # noqa: PLC0415 - the other commands start without it
 
     document = create_app(Settings.model_construct()).openapi()
