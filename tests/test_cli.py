@@ -13,11 +13,13 @@ from typing import Any
 
 import pytest
 from jose import jwt
+from typer.testing import CliRunner
 
 from conftest import IMAGEAPI, Command
 from factories import SECRET, record
 from imageapi import __version__
 from imageapi.auth.tokens import ABILITIES, Tokens
+from imageapi.cli import app
 
 COMMANDS = ("serve", "import", "token", "purge", "export", "migrate", "openapi")
 
@@ -103,12 +105,11 @@ def test_help_fits_a_terminal_and_shows_what_works(imageapi: Command, command: s
             assert arguments[0] in shown
             continue
         # With --help behind it nothing is done, but for a name or an option that there is not.
-        assert imageapi(*arguments, "--help").returncode == 0
-        known = imageapi(arguments[0], "--help").stdout.decode()
-        assert {each for each in arguments if each.startswith("--")} <= set(
-            re.findall(r"--[a-z-]+", known)
-        )
-        if arguments[0] in ("token", "export", "migrate", "openapi", "purge"):
+        known = CliRunner().invoke(app, [*arguments, "--help"])
+        assert known.exit_code == 0
+        given = {each for each in arguments if each.startswith("--")}
+        assert given <= set(re.findall(r"--[a-z-]+", known.output))
+        if command in ("token", "export"):
             assert imageapi(*arguments).returncode == 0
 
 
