@@ -18,7 +18,12 @@ RUN /opt/build/bin/hatchling build --target wheel \
     && uv pip install --no-cache --python /opt/imageapi/bin/python --no-deps dist/*.whl
 
 FROM python:${PYTHON}-slim
+ARG VERSION=0.1.0
+ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Image API" \
+      org.opencontainers.image.description="The queue of photographs nobody has tagged yet, as an HTTP API" \
+      org.opencontainers.image.version="${VERSION}" \
+      org.opencontainers.image.revision="${REVISION}" \
       org.opencontainers.image.licenses="MIT"
 RUN groupadd --system --gid 10001 imageapi \
     && useradd --system --uid 10001 --gid imageapi --home-dir /data --no-create-home imageapi \

@@ -15,7 +15,7 @@ export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help run test install check format bench sdk drill scale lock secrets clean
+.PHONY: help run test install check format dist bench sdk drill scale lock secrets clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -41,6 +41,10 @@ check: $(VENV)/.dev $(NODE)/node_modules  ## formatting, lint, types, layers, th
 format: $(VENV)/.dev  ## put the code into its form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --output-format concise .
+
+dist: $(VENV)/.installed  ## wheel and sdist of this version, in dist/
+	@rm -f dist/imageapi-*
+	@$(BIN)/hatchling build --target sdist --target wheel
 
 bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ## the listing beside its peers, and uploads beside Pillow
 	@$(BIN)/python -m benchmarks

@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator
+from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -152,13 +152,19 @@ def may() -> Callable[..., dict[str, str]]:
 class Command:
     """`imageapi` as a person runs it, on the session's database."""
 
-    def __init__(self, environment: dict[str, str], folder: Path) -> None:
+    def __init__(
+        self,
+        environment: dict[str, str],
+        folder: Path,
+        program: Sequence[str | Path] = (IMAGEAPI,),
+    ) -> None:
         self.environment = environment
         self.folder = folder
+        self._program = program
 
     def __call__(self, *arguments: str, stdin: bytes = b"", **more: str) -> Any:
         return subprocess.run(
-            [IMAGEAPI, *arguments],
+            [*self._program, *arguments],
             input=stdin,
             capture_output=True,
             cwd=self.folder,
@@ -176,7 +182,7 @@ class Command:
         A pipe that nobody reads holds 64 KiB of its log: then the service waits.
         """
         process = subprocess.Popen(
-            [IMAGEAPI, "serve", "--port", "0", *arguments],
+            [*self._program, "serve", "--port", "0", *arguments],
             stdout=subprocess.PIPE,
             stderr=log,
             cwd=self.folder,
