@@ -15,7 +15,7 @@ export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help run test install check format dist bench sdk drill scale lock secrets clean
+.PHONY: help run test install check format docs dist bench sdk drill scale lock secrets clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -25,7 +25,7 @@ run: install  ## the service with a sample album, or your own: make run PHOTOS=~
 	@$(if $(PHOTOS),$(BIN)/imageapi import "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --album $(ALBUM) || test $$? -eq 1)
 	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(ALBUM)
 
-test: $(VENV)/.dev $(VENV)-sdk/.installed $(NODE)/node_modules  ## the whole test suite (arguments for pytest: make test ARGS="-k tokens")
+test: $(VENV)/.dev $(VENV)-docs/.installed $(VENV)-sdk/.installed $(NODE)/node_modules  ## the whole test suite (arguments for pytest: make test ARGS="-k tokens")
 	@$(BIN)/python -m pytest $(ARGS)
 
 install: $(VENV)/.installed  ## .venv/bin/imageapi
@@ -41,6 +41,10 @@ check: $(VENV)/.dev $(NODE)/node_modules  ## formatting, lint, types, layers, th
 format: $(VENV)/.dev  ## put the code into its form
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --output-format concise .
+
+docs: $(VENV)-docs/.installed  ## the docs as a site, in dist/docs
+	@$(VENV)-docs/bin/python -m sphinx --quiet --fail-on-warning --nitpicky docs dist/docs
+	@echo "The docs are in dist/docs/index.html"
 
 dist: $(VENV)/.installed  ## wheel and sdist of this version, in dist/
 	@rm -f dist/imageapi-*
@@ -67,7 +71,7 @@ secrets:  ## the files that docker-compose.yml reads its secrets from, made once
 	@PYTHON=$(PYTHON) sh scripts/make-secrets
 
 clean:  ## what was installed; never the data
-	rm -rf $(VENV) $(VENV)-bench $(VENV)-sdk benchmarks/fastify/node_modules $(NODE)/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-* benchmarks/fastify/node_modules $(NODE)/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
 # The installer, pinned by hash. `--target` works where Debian refuses a plain `pip install`;
 # a Python without pip brings one in a venv of its own.
@@ -100,14 +104,10 @@ $(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-$(VENV)-bench/.installed: requirements/bench.txt | $(UV)
-	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)-bench
-	@$(UV) pip sync --quiet --python $(VENV)-bench/bin/python --require-hashes requirements/bench.txt
-	@touch $@
-
-$(VENV)-sdk/.installed: requirements/sdk.txt | $(UV)
-	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)-sdk
-	@$(UV) pip sync --quiet --python $(VENV)-sdk/bin/python --require-hashes requirements/sdk.txt
+# Environments of their own: the benchmark's peers, what builds the docs, the SDKs' generators.
+$(VENV)-%/.installed: requirements/%.txt | $(UV)
+	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)-$*
+	@$(UV) pip sync --quiet --python $(VENV)-$*/bin/python --require-hashes $<
 	@touch $@
 
 # Node.js comes in a wheel, so that a machine needs none of its own.
@@ -121,7 +121,7 @@ benchmarks/fastify/node_modules: benchmarks/fastify/package-lock.json
 	fi
 
 lock: $(UV)  ## pin the newest versions that fit, by hash
-	@for group in run build dev bench sdk; do \
+	@for group in run build dev bench docs sdk; do \
 		case $$group in run) what=pyproject.toml;; *) what="--group $$group";; esac; \
 		case $$group in dev) what="pyproject.toml --group dev --constraint requirements/run.txt";; esac; \
 		$(UV) pip compile --quiet --universal --python-version 3.11 --generate-hashes --no-emit-index-url \

@@ -5,6 +5,7 @@ A scenario is a program in the client's language. It says what it saw as JSON, t
 
 import json
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -99,6 +100,14 @@ def run(command: list[str | Path], cwd: Path, **more: str) -> str:
     return done.stdout
 
 
+def made(language: str, imageapi: Command, folder: Path) -> Path:
+    """The folder of a client that was generated just now."""
+    document, client = folder / "openapi.json", folder / "client"
+    document.write_bytes(imageapi("openapi").stdout)
+    run([SDK / "python", PROJECT / "scripts/make_sdk.py", language, client, document], folder)
+    return client
+
+
 def odd_record(album: str) -> dict[str, Any]:
     odd = record(album, 7, ("kitchen",), exifs=EXIFS, gps_exifs=[-33.8688, 151.2093])
     odd["infos"] |= FURTHER_INFOS
@@ -137,10 +146,7 @@ def test_a_generated_client_works_off_a_queue(
     assert imageapi("import", "-", stdin=json.dumps(records).encode()).returncode == 0
     photo = pictures.jpeg(width=WIDTH, height=HEIGHT)
     (tmp_path / "photo.jpg").write_bytes(photo)
-    (tmp_path / "openapi.json").write_bytes(imageapi("openapi").stdout)
-    client = tmp_path / "client"
-    make_sdk = PROJECT / "scripts/make_sdk.py"
-    run([SDK / "python", make_sdk, language, client, tmp_path / "openapi.json"], tmp_path)
+    client = made(language, imageapi, tmp_path)
     program = BUILD[language](client)
     abilities = {each: {"Access": dict.fromkeys(ABILITIES, True)} for each in (album, thousand)}
     said = json.loads(
@@ -192,3 +198,25 @@ def test_a_generated_client_works_off_a_queue(
     if language == "go":  # reads null as nil, and leaves it out when it writes
         kept = dict.fromkeys(("gps", "gps_ip")) | kept
     assert moments(kept) == moments(records[0])
+
+
+def test_program_of_the_docs_works_off_a_queue(
+    imageapi: Command, service: Service, tmp_path: Path
+) -> None:
+    (program,) = re.findall(
+        r"```python\n(.*?)```", (PROJECT / "docs/sdk.md").read_text(), re.DOTALL
+    )
+    album = "sdk-docs"
+    records = [record(album, number) for number in range(30)]
+    assert imageapi("import", "-", stdin=json.dumps(records).encode()).returncode == 0
+    client = made("python-httpx", imageapi, tmp_path)
+    (tmp_path / "program.py").write_text(program)
+    said = run(
+        [SDK / "python", "program.py"],
+        tmp_path,
+        HOST=service.address,
+        ALBUM=album,
+        TOKEN=signed(HEADER, claims(album, *ABILITIES)),
+        PYTHONPATH=str(client),
+    )
+    assert said == "png 48 48\n" * 30

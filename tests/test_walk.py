@@ -1,4 +1,4 @@
-"""The walk through one image's life in docs/walk.md does what it says."""
+"""The pages that are walked through by curl do what they say."""
 
 import os
 import re
@@ -12,7 +12,6 @@ import pictures
 from conftest import IMAGEAPI, Command
 from factories import PROJECT
 
-WALK = (PROJECT / "docs/walk.md").read_text()
 _STEP = re.compile(r"```sh\n(.*?)```\n(?:```text\n(.*?)```)?", re.DOTALL)
 _BETWEEN = "--- between two steps ---"
 
@@ -20,14 +19,24 @@ _BETWEEN = "--- between two steps ---"
 @pytest.mark.skipif(
     shutil.which("curl") is None and "CI" not in os.environ, reason="there is no curl here"
 )
-def test_every_step_answers_what_the_page_says(imageapi: Command, tmp_path: Path) -> None:
-    steps = _STEP.findall(WALK)
-    assert len(steps) > 8
+@pytest.mark.parametrize(("page", "most"), [("walk.md", 8), ("start.md", 6)])
+def test_every_step_answers_what_the_page_says(
+    imageapi: Command, tmp_path: Path, page: str, most: int
+) -> None:
+    steps = _STEP.findall((PROJECT / "docs" / page).read_text())
+    assert len(steps) >= most
     script = f"echo '{_BETWEEN}'\n".join(commands for commands, _ in steps)
-    (tmp_path / "photo.jpg").write_bytes(pictures.jpeg(width=640, height=480, gps=(38.7, -9.1)))
+    folder = tmp_path / "photos"
+    folder.mkdir()
+    for seed in range(3):
+        photo = pictures.jpeg(width=640, height=480, seed=seed, gps=(38.7, -9.1))
+        (folder / f"photo{seed}.jpg").write_bytes(photo)
+    shutil.copy(folder / "photo0.jpg", tmp_path / "photo.jpg")
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/imageapi").symlink_to(IMAGEAPI)
     with imageapi.serving() as service:
+        if page == "start.md":  # which begins where make run has taken photographs in
+            assert imageapi("import", str(folder), "--album", "photos").returncode == 0
         done = subprocess.run(
             ["bash", "-eu", "-c", script.replace("http://127.0.0.1:8000", service.address)],
             cwd=tmp_path,
