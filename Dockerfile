@@ -18,7 +18,7 @@ RUN /opt/build/bin/hatchling build --target wheel \
     && uv pip install --no-cache --python /opt/imageapi/bin/python --no-deps dist/*.whl
 
 FROM python:${PYTHON}-slim
-ARG VERSION=0.1.0
+ARG VERSION=0.1.1
 ARG REVISION=unknown
 LABEL org.opencontainers.image.title="Image API" \
       org.opencontainers.image.description="The queue of photographs nobody has tagged yet, as an HTTP API" \

@@ -169,6 +169,7 @@ async def all_exchanges(document: dict[str, Any], dsn: str, empty_dsn: str, fold
     async with service(empty_dsn, folder) as client:
         await _each(Caller(document, client, seen), {"getReadiness"})
     await _without_store(document, dsn, folder, seen)
+    await _without_issuer(document, dsn, folder, seen)
     return seen
 
 
@@ -257,6 +258,17 @@ async def _without_store(document: dict[str, Any], dsn: str, folder: Path, seen:
         shutil.rmtree(folder / "gone" / "pictures")
         await call.upload(pictures.jpeg(seed=4), NOBODY)
         await call("getPicture", url=image["thumbnails"]["full"])
+
+
+async def _without_issuer(document: dict[str, Any], dsn: str, folder: Path, seen: Seen) -> None:
+    """Nobody says whether the token's signature is good."""
+    async with service(dsn, folder, token_jwks_url="http://127.0.0.1:1/keys") as client:
+        call = Caller(document, client, seen)
+        token = signed(HEADER | {"alg": "RS256"}, claims(ALBUM, *ABILITIES))
+        headers = {"Authorization": f"Bearer {token}"}
+        for operation in sorted(OF_ALBUM - {"uploadImage"} | {"listAlbums", "getToken"}):
+            await call(operation, headers=headers, **BODIES.get(operation, {}))
+        await call.upload(png(), FIRST, headers=headers)
 
 
 async def _each(call: Caller, more: set[str]) -> None:

@@ -20,7 +20,7 @@ from test_routes import plain
 README = (PROJECT / "README.md").read_text()
 CONTRACT = (PROJECT / "docs/contract.md").read_text()
 #: In the contract, and not built yet: the pages say so.
-PLANNED = {"IMAGEAPI_TOKEN_JWKS_URL", "IMAGEAPI_CORS_ORIGINS", "IMAGEAPI_RATE_LIMIT"}
+PLANNED = {"IMAGEAPI_CORS_ORIGINS", "IMAGEAPI_RATE_LIMIT"}
 PAGES = [PROJECT / "README.md", *sorted((PROJECT / "docs").rglob("*.md"))]
 
 

@@ -57,6 +57,11 @@ def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         ("DATABASE_URL", "mysql://root:hunter2@db/x"),
         ("TRUSTED_PROXIES", "10.0.0.0/8,proxy"),
         ("MAX_UPLOAD_MB", "0"),
+        ("TOKEN_SECRETS_ACCEPTED", f"{SECRET.replace(' ', '-')} hunter2"),
+        ("TOKEN_JWKS_URL", "http://login.example/keys"),
+        ("TOKEN_JWKS_URL", "http://127.0.0.1@login.example/keys"),
+        ("TOKEN_JWKS_URL", "file:///etc/keys"),
+        ("TOKEN_LEEWAY_SECONDS", "301"),
         ("MINI_PIXELS", "9000"),
     ],
 )

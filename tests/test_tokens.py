@@ -19,6 +19,7 @@ from factories import HEADER, SECRET, claims, part, signed
 from imageapi.auth.errors import (
     AbilityMissing,
     TokenExpired,
+    TokenForElsewhere,
     TokenForged,
     TokenNotYetValid,
     TokenRefused,
@@ -118,7 +119,7 @@ REFUSED = {
     "abilities too deep": (token(abilities=nested(10)), TokenUnreadable),
     "abilities a hundred deep": (token(abilities=nested(100)), TokenUnreadable),
     "payload 1,500 deep": (signed(HEADER, b"[" * 1500 + b"]" * 1500), TokenForged),
-    "audience of another": (token(aud="another"), TokenForged),
+    "audience of another": (token(aud="another"), TokenForElsewhere),
     "user_id that is no text": (token(user_id=7), TokenUnreadable),
     "over 4 KB": (token(padding="x" * LONGEST_TOKEN), TokenUnreadable),
     "header nested a thousand deep": (

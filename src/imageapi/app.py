@@ -1,5 +1,6 @@
 """The whole wiring of the service."""
 
+import asyncio
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager, closing
 from typing import Any, cast
@@ -23,7 +24,9 @@ from imageapi.api.journal import Journal
 from imageapi.api.lean import LeanQueue
 from imageapi.api.limits import BodyLimit
 from imageapi.api.problems import add_problem_handlers
-from imageapi.auth.secret import open_tokens
+from imageapi.auth.issuer import Issuer
+from imageapi.auth.secret import the_secret
+from imageapi.auth.tokens import Rules, Tokens
 from imageapi.database.opening import open_database
 from imageapi.database.queue import UntaggedLists
 from imageapi.logs import configure_logs
@@ -63,8 +66,10 @@ def create_app(settings: Settings) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        app.state.tokens = open_tokens(settings.configured_secret, settings.secret_file)
-        async with open_database(settings.database_address, settings.data_dir) as database:
+        async with (
+            _open_tokens(settings) as app.state.tokens,
+            open_database(settings.database_address, settings.data_dir) as database,
+        ):
             app.state.database = database
             app.state.untagged = UntaggedLists(database)
             limits = Limits(settings.limit_bytes, settings.limit_pixels)
@@ -108,6 +113,21 @@ def from_environment() -> FastAPI:
     end_with_parent()
     configure_logs()
     return create_app(load_settings())
+
+
+@asynccontextmanager
+async def _open_tokens(settings: Settings) -> AsyncIterator[Tokens]:
+    """What verifies tokens; within, the keys of their issuer are kept fresh."""
+    url = settings.token_jwks_url
+    issuer = None if url is None else Issuer(url)
+    refreshing = None if issuer is None else asyncio.create_task(issuer.keep_fresh())
+    secret = the_secret(settings.configured_secret, settings.secret_file)
+    rules = Rules(settings.token_audience, settings.token_issuer, settings.token_leeway_seconds)
+    try:
+        yield Tokens(secret, *settings.accepted_secrets, issuer=issuer, rules=rules)
+    finally:
+        if refreshing is not None:
+            refreshing.cancel()
 
 
 def _methods_of(app: FastAPI) -> Callable[[str], list[str]]:

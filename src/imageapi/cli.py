@@ -26,8 +26,8 @@ from imageapi.albums.purging import purge as empty_trash
 from imageapi.albums.rendering import Rendering
 from imageapi.albums.studio import Limits, Studio, open_studio
 from imageapi.auth.errors import UnfitSecret
-from imageapi.auth.secret import open_tokens
-from imageapi.auth.tokens import ABILITIES, Tokens
+from imageapi.auth.secret import the_secret
+from imageapi.auth.tokens import ABILITIES, Rules, Tokens
 from imageapi.database.embedded.joining import DataDirectoryError
 from imageapi.database.engine import Database
 from imageapi.database.errors import DatabaseAway, DatabaseError
@@ -371,7 +371,9 @@ def openapi() -> None:
 
 
 def _tokens(settings: Settings) -> Tokens:
-    return open_tokens(settings.configured_secret, settings.secret_file)
+    """What issues tokens."""
+    rules = Rules(settings.token_audience, settings.token_issuer)
+    return Tokens(the_secret(settings.configured_secret, settings.secret_file), rules=rules)
 
 
 def _rendering(settings: Settings) -> Rendering:

@@ -9,6 +9,7 @@ import os
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
+from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
 from pydantic import (
@@ -23,6 +24,7 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettings
 
 PREFIX = "IMAGEAPI_"
+_HERE = {"127.0.0.1", "localhost", "::1"}
 
 
 class WrongSetting(Exception):
@@ -40,6 +42,19 @@ def _time_zone(name: object) -> object:
         return ZoneInfo(name) if isinstance(name, str) else name
     except Exception as error:  # unknown names, paths, folders: each another exception
         raise ValueError("is not a time zone's name, such as Europe/Paris") from error
+
+
+def _secrets(secrets: SecretStr) -> SecretStr:
+    if any(len(secret.encode()) < 32 for secret in secrets.get_secret_value().split()):  # noqa: PLR2004
+        raise ValueError("must be secrets of at least 32 bytes, with spaces between")
+    return secrets
+
+
+def _issuer_url(url: str) -> str:
+    parts = urlsplit(url)
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _HERE):
+        return url
+    raise ValueError("must begin with https://, or the keys could be anybody's")
 
 
 def _networks(names: str) -> str:
@@ -86,6 +101,24 @@ class Settings(BaseSettings):
         description="HS256 secret, at least 32 bytes; required with `IMAGEAPI_DATABASE_URL`, "
         "else generated once into the data directory",
     )
+    token_secrets_accepted: Annotated[SecretStr, AfterValidator(_secrets)] | None = Field(
+        default=None,
+        description="further secrets whose tokens are taken, with spaces between; none is issued "
+        "with them",
+    )
+    token_jwks_url: Annotated[str, AfterValidator(_issuer_url)] | None = Field(
+        default=None, description="also accept RS256, ES256 or EdDSA tokens of this issuer"
+    )
+    token_audience: str | None = Field(
+        default=None, description="what `aud` of every token must name"
+    )
+    token_issuer: str | None = Field(default=None, description="what `iss` of every token must be")
+    token_leeway_seconds: int = Field(
+        default=0,
+        ge=0,
+        le=300,
+        description="how far the clocks of those who make tokens may be off",
+    )
     time_zone: Annotated[ZoneInfo, BeforeValidator(_time_zone)] = Field(
         default=ZoneInfo("Europe/Paris"), description="offset of `created_at`"
     )
@@ -126,6 +159,12 @@ class Settings(BaseSettings):
     def configured_secret(self) -> str | None:
         """The secret itself, for whoever verifies; None for the generated one."""
         return None if self.token_secret is None else self.token_secret.get_secret_value()
+
+    @property
+    def accepted_secrets(self) -> list[str]:
+        """The further secrets themselves."""
+        further = self.token_secrets_accepted
+        return [] if further is None else further.get_secret_value().split()
 
     @property
     def store_address(self) -> str | Path:

@@ -9,8 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheImages, TheRendering, TheToken
-from imageapi.api.problems import problem_responses
-from imageapi.auth.errors import TokenRefused
+from imageapi.api.problems import OF_TOKEN, problem_responses
 from imageapi.database.errors import DatabaseAway
 from imageapi.records.values import ALBUM_ID, Count, Moment
 
@@ -49,7 +48,7 @@ _COUNTS = TypeAdapter(list[AlbumCounts])
     operation_id="listAlbums",
     response_model=list[AlbumCounts],
     response_description="The albums, an empty list where the token may list none",
-    responses=problem_responses(TokenRefused, DatabaseAway),
+    responses=problem_responses(*OF_TOKEN, DatabaseAway),
 )
 async def list_albums(token: TheToken, images: TheImages) -> Response:
     """List the albums that the token may list, by their ids."""
@@ -66,7 +65,7 @@ async def list_albums(token: TheToken, images: TheImages) -> Response:
     operation_id="getToken",
     response_model=TokenAbilities,
     response_description="What the token may do",
-    responses=problem_responses(TokenRefused),
+    responses=problem_responses(*OF_TOKEN),
 )
 async def get_token(token: TheToken, rendering: TheRendering) -> Response:
     """Say what the token that was sent may do, and until when."""

@@ -30,7 +30,7 @@ class TokenVerifier(SecurityBase):
     """A dependency that yields the request's token, verified, with its abilities map.
 
     In the OpenAPI document it marks who needs a token; `document.SECURITY` says how it is sent.
-    Raises TokenRefused.
+    Raises TokenRefused, IssuerAway.
     """
 
     model = HTTPBearerModel()
@@ -38,15 +38,15 @@ class TokenVerifier(SecurityBase):
 
     async def __call__(self, request: Request) -> VerifiedToken:
         """The token that the request bears."""
-        return self.verified(request)
+        return await self.verified(request)
 
-    def verified(self, request: Request) -> VerifiedToken:
+    async def verified(self, request: Request) -> VerifiedToken:
         """The token, whose text the answer's headers then bear."""
         headers = [value for name, value in request.scope["headers"] if name == b"authorization"]
         if len(headers) > 1:
             raise TokenMissing("The request bears more than one Authorization header.")
         tokens: Tokens = request.app.state.tokens
-        token = tokens.of_header(headers[0]) if headers else tokens.verify(find_token(None))
+        token = await tokens.of_header(headers[0]) if headers else tokens.verify(find_token(None))
         request.state.verified_token = token.text
         return token
 
@@ -66,12 +66,12 @@ class May(TokenVerifier):
         self, request: Request, album_id: TheAlbumId
     ) -> str:
         """The album's id; raises TokenRefused, NotThere, AbilityMissing."""
-        self.token_on(request, album_id)
+        await self.token_on(request, album_id)
         return album_id
 
-    def token_on(self, request: Request, album_id: str) -> VerifiedToken:
+    async def token_on(self, request: Request, album_id: str) -> VerifiedToken:
         """The request's token, which grants the ability on the album."""
-        token = self.verified(request)
+        token = await self.verified(request)
         if ALBUM_ID.fullmatch(album_id) is None:
             raise NotThere("There is no such album.")
         token.require(self.ability, album_id)
@@ -83,7 +83,7 @@ class MayChange(May):
 
     async def __call__(self, request: Request, album_id: TheAlbumId) -> Editor:  # type: ignore[override]
         """An editor of the album; raises TokenRefused, NotThere, AbilityMissing."""
-        token = self.token_on(request, album_id)
+        token = await self.token_on(request, album_id)
         state = request.app.state
         return Editor(state.database, state.rendering, album_id, token.user_id)
 
@@ -93,7 +93,7 @@ class MayAdd(May):
 
     async def __call__(self, request: Request, album_id: TheAlbumId) -> Uploader:  # type: ignore[override]
         """An uploader into the album; raises TokenRefused, NotThere, AbilityMissing."""
-        token = self.token_on(request, album_id)
+        token = await self.token_on(request, album_id)
         return Uploader(request.app.state.studio, album_id, token.user_id)
 
 

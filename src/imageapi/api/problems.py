@@ -16,7 +16,7 @@ from starlette.exceptions import HTTPException
 
 from imageapi.albums.errors import Conflict, UnfitChange
 from imageapi.api.errors import NotAForm, NotThere, TooLarge, UnfitParameter, Unreadable
-from imageapi.auth.errors import AbilityMissing, TokenRefused
+from imageapi.auth.errors import AbilityMissing, IssuerAway, TokenRefused
 from imageapi.database.errors import DatabaseAway, ImageChanged, ImageNotFound, SchemaOutdated
 from imageapi.pictures.errors import (
     NotAPicture,
@@ -79,6 +79,9 @@ KINDS: Mapping[type[Exception], Kind] = {
         "unfit-picture", HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be taken"
     ),
     NotInStore: NOT_FOUND,
+    IssuerAway: Kind(
+        "issuer-away", HTTPStatus.SERVICE_UNAVAILABLE, "The issuer of tokens is away", _RETRY
+    ),
     StoreAway: Kind(
         "store-away", HTTPStatus.SERVICE_UNAVAILABLE, "The store of pictures is away", _RETRY
     ),
@@ -94,8 +97,10 @@ KINDS: Mapping[type[Exception], Kind] = {
     Exception: UNEXPECTED,
 }
 
+#: What every route that verifies a token may answer.
+OF_TOKEN = (TokenRefused, IssuerAway)
 #: What every route under an album may answer.
-OF_ALBUM = (TokenRefused, AbilityMissing, NotThere, DatabaseAway)
+OF_ALBUM = (*OF_TOKEN, AbilityMissing, NotThere, DatabaseAway)
 #: What a route that takes JSON may answer besides.
 OF_JSON = (Unreadable, TooLarge, RequestValidationError)
 

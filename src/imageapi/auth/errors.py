@@ -7,10 +7,13 @@
     │   ├── TokenMissing        no header, or another scheme
     │   ├── TokenUnreadable     not a token of the form that is read here
     │   ├── TokenForged         signed by someone else, or in another way
+    │   │   └── KeyUnknown          with a key that the issuer has not named so far
+    │   ├── TokenForElsewhere   of another issuer, or for another audience
     │   ├── TokenExpired        past its ``exp``
     │   └── TokenNotYetValid    before its ``nbf``
     └── AbilityMissing      a valid token that does not grant what was asked
 
+    IssuerAway              nobody says with which keys tokens are signed now
     UnfitSecret             the operator's secret cannot be one
 
 Each bears the sentence for the caller; none bears the token.
@@ -34,7 +37,15 @@ class TokenUnreadable(TokenRefused):
 
 
 class TokenForged(TokenRefused):
-    """The signature is not that of the configured secret and algorithm."""
+    """The signature is of no key and algorithm that are taken."""
+
+
+class KeyUnknown(TokenForged):
+    """The issuer, as far as it was asked, names no such key."""
+
+
+class TokenForElsewhere(TokenRefused):
+    """The token's ``aud`` or ``iss`` is another than wanted."""
 
 
 class TokenExpired(TokenRefused):
@@ -52,6 +63,13 @@ class AbilityMissing(NotAllowed):
         super().__init__(f"The token does not grant {ability} on album {album_id}.")
         self.ability = ability
         self.album_id = album_id
+
+
+class IssuerAway(Exception):
+    """The issuer does not say which keys it signs with; asking again may help."""
+
+    def __init__(self) -> None:
+        super().__init__("The issuer of tokens does not answer.")
 
 
 class UnfitSecret(ValueError):

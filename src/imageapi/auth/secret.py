@@ -1,20 +1,18 @@
-"""The tokens of a configured secret, or of one that the installation makes for itself, once."""
+"""The secret of the installation: configured, or made by itself, once."""
 
 import os
 import secrets
 from pathlib import Path
 
-from imageapi.auth.tokens import Tokens
 
-
-def open_tokens(configured: str | None, kept_in: Path) -> Tokens:
-    """Return the tokens of the configured secret, else of the one generated into the file.
+def the_secret(configured: str | None, kept_in: Path) -> str:
+    """Return the configured secret, else the one generated into the file.
 
     The generated one has 256 bits and is readable by its owner only. Several processes may ask at
     once: all get the same. As root the file goes to its folder's owner, who may start the service
-    next. Raises UnfitSecret, and OSError where the file cannot be read or made.
+    next. Raises OSError where the file cannot be read or made.
     """
-    return Tokens(configured if configured is not None else _generated(kept_in))
+    return configured if configured is not None else _generated(kept_in)
 
 
 def _generated(path: Path) -> str:

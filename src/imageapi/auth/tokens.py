@@ -1,27 +1,33 @@
-"""JSON Web Tokens (RFC 7519), signed with HS256, that say who may do what in which album.
+"""JSON Web Tokens (RFC 7519) that say who may do what in which album.
 
-python-jose checks the signature, with the list of algorithms fixed. It is lenient elsewhere (it
-takes an ``exp`` that is a string, a ``crit`` that it does not know, a token in its last second), so
-the form of a token is checked before it is decoded, and its claims after.
+They are signed with HS256 and a secret, or by an issuer whose public keys are asked for.
+python-jose checks the signature, with the algorithm fixed by whose keys they are. It is lenient
+elsewhere (it takes an ``exp`` that is a string, a ``crit`` that it does not know, a token in its
+last second, one without ``aud`` where one is wanted), so the form of a token is checked before it
+is decoded, and its claims after.
 """
 
 import json
-import math
 import re
 import time
 import uuid
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
+from typing import Protocol, cast
 
 from jose import jwk, jwt
+from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
 from imageapi.auth.authorization import find_token
+from imageapi.auth.claims import Claims, abilities, is_for, numeric_date, user_id
 from imageapi.auth.errors import (
     AbilityMissing,
+    KeyUnknown,
     TokenExpired,
+    TokenForElsewhere,
     TokenForged,
     TokenNotYetValid,
     TokenUnreadable,
@@ -29,6 +35,7 @@ from imageapi.auth.errors import (
 )
 
 ALGORITHM = "HS256"
+ISSUERS_ALGORITHMS = ("RS256", "ES256", "EdDSA")
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 
 #: A token longer than this is refused before any of it is parsed, in characters.
@@ -39,8 +46,6 @@ SHORTEST_SECRET_BYTES = 32
 LAST_EXPIRY = 253_370_764_800.0
 #: So many verified tokens are remembered, of at most 4 KB each.
 MOST_REMEMBERED = 2048
-#: How deep the abilities may nest: what is granted lies three deep.
-DEEPEST_ABILITIES = 8
 
 _COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # Each would change how the rest is to be understood (RFC 7515 §4.1.11, RFC 7516, RFC 7797).
@@ -70,16 +75,47 @@ class VerifiedToken:
             raise AbilityMissing(ability, album_id)
 
 
-class Tokens:
-    """Issues and verifies tokens with one secret (at least 32 bytes, else UnfitSecret)."""
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What every token must say besides: ``aud`` and ``iss``, where they are wanted.
 
-    def __init__(self, secret: str, now: Callable[[], float] = time.time) -> None:
-        if len(secret.encode()) < SHORTEST_SECRET_BYTES:
-            raise UnfitSecret(f"shorter than {SHORTEST_SECRET_BYTES} bytes")
-        try:
-            self._key = jwk.construct(secret, ALGORITHM)
-        except JOSEError as error:  # a PEM or SSH key: public halves are no secrets
-            raise UnfitSecret("a key of another kind, not an HMAC secret") from error
+    ``leeway_seconds`` is how far the clocks of those who make tokens may be off.
+    """
+
+    audience: str | None = None
+    issuer: str | None = None
+    leeway_seconds: int = 0
+
+
+class IssuerKeys(Protocol):
+    """The public keys of an issuer; ``generation`` rises with every change of them."""
+
+    generation: int
+
+    def keys(self, algorithm: str, kid: object) -> list[Key]:
+        """The keys that may have signed a token with this header, none if it is not known."""
+
+    async def ask_again(self) -> None:
+        """Ask the issuer for a key that is not known; raises IssuerAway."""
+
+
+class Tokens:
+    """Issues tokens with the first of the secrets, and verifies those of any, or of an issuer.
+
+    A secret of less than 32 bytes raises UnfitSecret.
+    """
+
+    def __init__(
+        self,
+        *secrets: str,
+        issuer: IssuerKeys | None = None,
+        rules: Rules = Rules(),
+        now: Callable[[], float] = time.time,
+    ) -> None:
+        self._secrets = [_key(secret) for secret in secrets]
+        self._issuer = issuer
+        self._generation = 0
+        self._rules = rules
         self._now = now
         self._remembered: dict[bytes, VerifiedToken] = {}
 
@@ -91,24 +127,35 @@ class Tokens:
         user_id: str | None = None,
     ) -> str:
         """Return a token that grants the abilities on one album, from now for ``lifetime``."""
-        claims = {
+        claims: dict[str, object] = {
             "exp": int(self._now() + lifetime.total_seconds()),
             "abilities": {album_id: {"Access": dict.fromkeys(abilities, True)}},
             "user_id": user_id or str(uuid.uuid4()),
         }
-        return jwt.encode(claims, self._key, algorithm=ALGORITHM)
+        wanted = {"aud": self._rules.audience, "iss": self._rules.issuer}
+        claims |= {name: value for name, value in wanted.items() if value is not None}
+        return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
 
-    def of_header(self, authorization: bytes) -> VerifiedToken:
-        """The verified token of an ``Authorization`` header; raises TokenRefused."""
-        return self.remembered(authorization) or self._verify_header(authorization)
+    async def of_header(self, authorization: bytes) -> VerifiedToken:
+        """The verified token of an ``Authorization`` header; raises TokenRefused, IssuerAway."""
+        return self.remembered(authorization) or await self._verify_header(authorization)
 
     def remembered(self, authorization: bytes) -> VerifiedToken | None:
         """The token, where this header has been verified and the token has not expired since."""
+        if self._issuer is not None and self._issuer.generation != self._generation:
+            self._generation = self._issuer.generation  # a key may have been withdrawn
+            self._remembered.clear()
         token = self._remembered.get(authorization)
-        return token if token is not None and token.expires_at > self._now() else None
+        return token if token is not None and self._is_before(token.expires_at) else None
 
-    def _verify_header(self, authorization: bytes) -> VerifiedToken:
-        token = self.verify(find_token(authorization.decode("latin-1")))
+    async def _verify_header(self, authorization: bytes) -> VerifiedToken:
+        text = find_token(authorization.decode("latin-1"))
+        try:
+            token = self.verify(text)
+        except KeyUnknown:
+            assert self._issuer is not None
+            await self._issuer.ask_again()
+            token = self.verify(text)
         if len(self._remembered) >= MOST_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[authorization] = token
@@ -116,39 +163,66 @@ class Tokens:
 
     def verify(self, token: str) -> VerifiedToken:
         """Return what the token says; raise a TokenRefused that names what is wrong with it."""
-        _check_form(token)
-        claims = self._signed_claims(token)
+        algorithm, keys = self._keys(_checked_header(token))
+        claims = _signed_claims(token, algorithm, keys)
+        if not is_for(claims, self._rules.audience):
+            raise TokenForElsewhere("The token is for another audience.")
+        if self._rules.issuer is not None and claims.get("iss") != self._rules.issuer:
+            raise TokenForElsewhere("The token is of another issuer.")
         return VerifiedToken(
             text=token,
-            user_id=_user_id(claims),
+            user_id=user_id(claims),
             expires_at=self._expiry(claims),
-            abilities=_abilities(claims),
+            abilities=abilities(claims),
         )
 
-    def _signed_claims(self, token: str) -> Mapping[str, object]:
-        # Times are `_expiry`'s: the library takes an `exp` that is a text, or has just come.
-        try:
-            return jwt.decode(
-                token,
-                self._key,
-                algorithms=[ALGORITHM],
-                options={"verify_exp": False, "verify_nbf": False},
-            )
-        except Exception as error:  # the library raises far more than it documents
-            raise TokenForged("The token's signature or claims do not hold.") from error
+    def _keys(self, header: Mapping[str, object]) -> tuple[str, Sequence[Key]]:
+        """The algorithm that the header names, and the keys that may have signed with it."""
+        algorithm, kid = header.get("alg"), header.get("kid")
+        if algorithm == ALGORITHM:
+            return ALGORITHM, self._secrets
+        if self._issuer is None or algorithm not in ISSUERS_ALGORITHMS:
+            raise TokenForged("The token is not signed with an accepted algorithm.")
+        keys = self._issuer.keys(str(algorithm), kid)
+        if not keys:
+            raise KeyUnknown("The token is signed with a key that its issuer does not name.")
+        return str(algorithm), keys
 
-    def _expiry(self, claims: Mapping[str, object]) -> float:
-        now = self._now()
-        if "nbf" in claims and _numeric_date(claims, "nbf") > now:
+    def _expiry(self, claims: Claims) -> float:
+        leeway = self._rules.leeway_seconds
+        if "nbf" in claims and numeric_date(claims, "nbf") > self._now() + leeway:
             raise TokenNotYetValid("The token is not valid yet.")
-        expires_at = _numeric_date(claims, "exp")
-        if expires_at <= now:
+        expires_at = numeric_date(claims, "exp")
+        if not self._is_before(expires_at):
             raise TokenExpired("The token has expired.")
         return min(expires_at, LAST_EXPIRY)
 
+    def _is_before(self, expires_at: float) -> bool:
+        return expires_at + self._rules.leeway_seconds > self._now()
 
-def _check_form(token: str) -> None:
-    """Refuse, unparsed where possible, what is no plain HS256 JWS in compact form."""
+
+def _key(secret: str) -> Key:
+    if len(secret.encode()) < SHORTEST_SECRET_BYTES:
+        raise UnfitSecret(f"shorter than {SHORTEST_SECRET_BYTES} bytes")
+    try:
+        return jwk.construct(secret, ALGORITHM)
+    except JOSEError as error:  # a PEM or SSH key: public halves are no secrets
+        raise UnfitSecret("a key of another kind, not an HMAC secret") from error
+
+
+def _signed_claims(token: str, algorithm: str, keys: Sequence[Key]) -> Claims:
+    """The claims that one of the keys has signed."""
+    # What they say is checked elsewhere: the library is lenient there.
+    options = {"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iss": False}
+    try:
+        # The library takes keys as they are, although its types say otherwise.
+        return jwt.decode(token, cast("Key", keys), algorithms=[algorithm], options=options)
+    except Exception as error:  # the library raises far more than it documents
+        raise TokenForged("The token's signature or claims do not hold.") from error
+
+
+def _checked_header(token: str) -> Mapping[str, object]:
+    """The token's header; refused, unparsed where possible, is what is no plain compact JWS."""
     if len(token) > LONGEST_TOKEN:
         raise TokenUnreadable(f"The token is longer than {LONGEST_TOKEN} characters.")
     if _COMPACT_JWS.fullmatch(token) is None:
@@ -159,8 +233,7 @@ def _check_form(token: str) -> None:
         raise TokenUnreadable("The token's header is not one that is read here.")
     if not _FOREIGN_HEADERS.isdisjoint(header):
         raise TokenUnreadable("The token's header asks for what is not supported.")
-    if header.get("alg") != ALGORITHM:
-        raise TokenForged("The token is not signed with an accepted algorithm.")
+    return header
 
 
 def _header(token: str) -> dict[str, object]:
@@ -172,52 +245,3 @@ def _header(token: str) -> dict[str, object]:
     if not isinstance(header, dict):
         raise TokenUnreadable("The token's header cannot be read.")
     return header
-
-
-def _numeric_date(claims: Mapping[str, object], claim: str) -> float:
-    """Seconds since 1970 (RFC 7519 §2); JSON numbers only, finite ones."""
-    value = claims.get(claim)
-    if type(value) not in (int, float):
-        raise TokenUnreadable(f"The token's {claim} is not a number.")
-    assert isinstance(value, int | float)
-    try:
-        seconds = float(value)
-    except OverflowError:
-        seconds = math.inf
-    if not math.isfinite(seconds):
-        raise TokenUnreadable(f"The token's {claim} is not a number.")
-    return seconds
-
-
-def _user_id(claims: Mapping[str, object]) -> str | None:
-    user_id = claims.get("user_id")
-    if user_id is None or (isinstance(user_id, str) and _is_storable(user_id)):
-        return user_id
-    raise TokenUnreadable("The token's user_id is not a text.")
-
-
-def _is_storable(text: str) -> bool:
-    """Whether the text has neither NUL nor half a surrogate pair: events keep it."""
-    return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
-
-
-def _abilities(claims: Mapping[str, object]) -> Mapping[str, frozenset[str]]:
-    """The abilities map. Only JSON ``true`` grants: not 1, not "true"."""
-    abilities = claims.get("abilities")
-    if not isinstance(abilities, dict) or not _is_shallow(abilities, DEEPEST_ABILITIES):
-        raise TokenUnreadable("The token's abilities are not a map of albums.")
-    return {album_id: _granted(entry) for album_id, entry in abilities.items()}
-
-
-def _granted(entry: object) -> frozenset[str]:
-    access = entry.get("Access", {}) if isinstance(entry, dict) else None
-    if not isinstance(access, dict):
-        raise TokenUnreadable("The token's abilities are not a map of albums.")
-    return frozenset(ability for ability, granted in access.items() if granted is True)
-
-
-def _is_shallow(value: object, levels: int) -> bool:
-    if not isinstance(value, dict | list):
-        return True
-    inner = value.values() if isinstance(value, dict) else value
-    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
