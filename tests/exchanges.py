@@ -178,6 +178,7 @@ async def _lives(call: Caller) -> None:
     picture = png()
     await call("getHealth")
     await call("getReadiness")
+    await call("getMetrics")
     first = (await call.upload(picture, FIRST)).json()
     await call.upload(picture, FIRST)  # 200: it is there
     await call.upload(pictures.jpeg(seed=2), SECOND)

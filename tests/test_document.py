@@ -15,7 +15,7 @@ from factories import PROJECT
 
 EXAMPLES = PROJECT / "src/imageapi/api/examples.json"
 #: Nothing in them can be made to fail unexpectedly: they ask nobody else.
-ASKS_NOBODY = {"getHealth", "getReadiness", "getToken", "getBlankPicture"}
+ASKS_NOBODY = {"getHealth", "getReadiness", "getMetrics", "getToken", "getBlankPicture"}
 #: How the answer is sent, not what it is.
 OF_SENDING = {"content-length", "content-type", "content-encoding"}
 
@@ -142,7 +142,7 @@ def test_operation_ids_are_those_that_clients_were_generated_from(document: Docu
         *("listUntaggedImages", "listImages", "uploadImage", "getImage", "updateImage"),
         *("deleteImage", "restoreImage", "tagImage", "untagImage", "tagImages", "listTags"),
         *("listEvents", "listAlbums", "getToken", "getPicture", "getBlankPicture"),
-        *("getHealth", "getReadiness"),
+        *("getHealth", "getReadiness", "getMetrics"),
     }
 
 

@@ -21,6 +21,7 @@ PUBLIC = {
     "/",
     "/healthz",
     "/readyz",
+    "/metrics",
     "/openapi.json",
     "/docs",
     "/docs/parts",

@@ -7,6 +7,7 @@ from typing import Any, cast
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
+from fastapi.telemetry import TelemetryConfig
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
@@ -37,10 +38,10 @@ from imageapi.settings import Settings, load_settings
 class ImageAPI(FastAPI):
     """FastAPI with what must stand around even the answer to an unhandled error."""
 
-    def __init__(self, **options: Any) -> None:
-        super().__init__(**options)
+    def __init__(self, *, is_traced: bool, **options: Any) -> None:
+        super().__init__(telemetry=_telemetry(is_traced), **options)
         self.ordinary = super().__call__
-        self._lean = LeanQueue(self.ordinary, self.state)
+        self._lean = self.ordinary if is_traced else LeanQueue(self.ordinary, self.state)
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, the queue's ordinary request before all that follows."""
@@ -59,6 +60,21 @@ class ImageAPI(FastAPI):
         if self.openapi_schema is None:
             self.openapi_schema = document.complete(super().openapi())
         return self.openapi_schema
+
+
+def _telemetry(is_traced: bool) -> TelemetryConfig:
+    """FastAPI's own OpenTelemetry: a span for each request, and nothing that quotes what was sent.
+
+    Paths of pictures are as good as the pictures: none is told to anybody.
+    """
+    return {
+        "auto_configure": is_traced,
+        "tracing": is_traced,
+        "metrics": False,
+        "logs": False,
+        "operation_spans": False,
+        "exclude": lambda scope: not scope["path"].startswith("/api/"),
+    }
 
 
 def create_app(settings: Settings) -> FastAPI:
@@ -82,6 +98,7 @@ def create_app(settings: Settings) -> FastAPI:
             await app.state.untagged.close()
 
     app = ImageAPI(
+        is_traced=settings.opentelemetry,
         title="Image API",
         version=__version__,
         summary="The queue of photographs nobody has tagged yet",

@@ -4,15 +4,21 @@ import asyncio
 import json
 import logging
 import sys
-import time
 import traceback
+from collections.abc import Mapping
 from datetime import UTC, datetime
-from typing import Protocol
+from functools import lru_cache
+from typing import Any, Protocol
 
 import structlog
 
+Known = Mapping[str, Any]
+
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 _GET, _NULL, _QUOTED = '"GET"', "null", '"%s"'
+#: What may be known of a request, and its name in the line.
+_NAMED = {"album_id": "album", "user_id": "user", "refused": "refused", "trace_id": "trace_id"}
+_LONGEST_NAME = 128
 
 
 def configure_logs() -> None:
@@ -54,10 +60,14 @@ def configure_logs() -> None:
 
 
 class RequestWriter(Protocol):
-    """Writes the line of a request that began at ``started``, a ``time.perf_counter()``."""
+    """Writes the line of a request that took so many seconds.
+
+    ``known`` may hold ``request_id``, ``album_id``, ``user_id``, ``refused`` (why its token was)
+    and ``trace_id``.
+    """
 
     def __call__(
-        self, method: str, route: str | None, status: int, started: float, request_id: str | None
+        self, method: str, route: str | None, status: int, seconds: float, known: Known
     ) -> None:
         """Write it."""
 
@@ -71,28 +81,45 @@ def request_writer() -> RequestWriter:
 
 
 def _request_in_columns(
-    method: str, route: str | None, status: int, started: float, request_id: str | None
+    method: str, route: str | None, status: int, seconds: float, known: Known
 ) -> None:
     _log.info(
         "request",
         method=method,
         route=route,
         status=status,
-        milliseconds=_milliseconds_since(started),
-        request_id=request_id,
+        milliseconds=_milliseconds(seconds),
+        request_id=known.get("request_id"),
+        **_named(*map(known.get, _NAMED)),
+    )
+
+
+def _named(*values: str | None) -> dict[str, str]:
+    """Who asked for which album, as far as a token said so, and what links the line to others."""
+    named = zip(_NAMED.values(), values, strict=True)
+    return {name: value[:_LONGEST_NAME] for name, value in named if value is not None}
+
+
+@lru_cache(maxsize=1024)
+def _named_as_json(*values: str | None) -> str:
+    return "".join(
+        f"{json.dumps(name)}: {json.dumps(value)}, " for name, value in _named(*values).items()
     )
 
 
 def _request_as_json(
-    method: str, route: str | None, status: int, started: float, request_id: str | None
+    method: str, route: str | None, status: int, seconds: float, known: Known
 ) -> None:
+    request_id = known.get("request_id")
+    named = _named_as_json(*map(known.get, _NAMED))
     now = datetime.now(UTC).isoformat(timespec="microseconds").removesuffix("+00:00")
     # Routes are names in Python, and ids of requests have no quotes; a method may be anything.
     _lines.write(
         f'{{"method": {_GET if method == "GET" else json.dumps(method)}, '
         f'"route": {_NULL if route is None else _QUOTED % route}, "status": {status}, '
-        f'"milliseconds": {_milliseconds_since(started)}, '
+        f'"milliseconds": {_milliseconds(seconds)}, '
         f'"request_id": {_NULL if request_id is None else _QUOTED % request_id}, '
+        f"{named}"
         f'"event": "request", "level": "info", "timestamp": "{now}Z"}}\n'
     )
 
@@ -117,8 +144,8 @@ class _Lines:
 _lines = _Lines()
 
 
-def _milliseconds_since(started: float) -> float:
-    return round((time.perf_counter() - started) * 1000, 2)
+def _milliseconds(seconds: float) -> float:
+    return round(seconds * 1000, 2)
 
 
 def place_of(error: BaseException) -> str:

@@ -10,6 +10,8 @@ from collections.abc import Callable
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
+from imageapi.metrics import shared_between_workers
+
 #: How long requests under way may take once the service is asked to stop, in seconds.
 GRACE_SECONDS = 30
 _BACKLOG = 2048
@@ -46,7 +48,8 @@ def serve(host: str, port: int, workers: int, listening: Callable[[int], object]
     signal.signal(signal.SIGINT, _stop)
     listening(sock.getsockname()[1])
     if workers > 1:
-        Multiprocess(config, sockets=[sock]).run()
+        with shared_between_workers():
+            Multiprocess(config, sockets=[sock]).run()
         return
     server = uvicorn.Server(config)
     server.run(sockets=[sock])

@@ -138,6 +138,11 @@ class Settings(BaseSettings):
         description="addresses and networks, with commas between, whose `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed",
     )
+    opentelemetry: bool = Field(
+        default=False,
+        description="trace requests, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs the extra "
+        "`imageapi[opentelemetry]`",
+    )
     full_pixels: LongestEdge = Field(
         default=1600, description="longest edge of the rendition `full`, 16 to 8192"
     )

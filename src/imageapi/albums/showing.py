@@ -4,6 +4,7 @@ import asyncio
 
 from imageapi.albums.studio import Studio
 from imageapi.database.repository import StoredImage
+from imageapi.metrics import RENDITIONS
 from imageapi.pictures.errors import NotInStore, UnfitPicture
 from imageapi.pictures.naming import ORIGINAL, store_key
 from imageapi.pictures.views import View
@@ -62,5 +63,6 @@ class Renditions:
                         rendition = await self._studio.decoders.render(path, format_, view)
                     except UnfitPicture:
                         rendition = b""  # kept too: it would not be fit the next time either
+                RENDITIONS.labels("made" if rendition else "unfit").inc()
                 await self._studio.store.put(key, rendition)
                 return rendition

@@ -14,6 +14,7 @@ from imageapi.albums.rendering import view_of
 from imageapi.albums.studio import Studio
 from imageapi.database.changes import AlbumChange, changing
 from imageapi.database.repository import Images, StoredImage
+from imageapi.metrics import UPLOADED_BYTES, UPLOADS, UPLOADS_UNDER_WAY
 from imageapi.pictures.decoding import Facts
 from imageapi.pictures.errors import NotAPicture, StoreError, TooManyBytes
 from imageapi.pictures.formats import LONGEST_HEAD, sniff
@@ -99,8 +100,9 @@ class Uploader:
         """A picture to be written and then added; thrown away where it is not."""
         picture = uuid4()
         key = store_key(self.album_id, picture, ORIGINAL)
-        async with self.studio.store.incoming(key) as incoming:
-            yield Arriving(incoming, self.studio.limits.most_bytes, picture)
+        with UPLOADS_UNDER_WAY.track_inprogress():
+            async with self.studio.store.incoming(key) as incoming:
+                yield Arriving(incoming, self.studio.limits.most_bytes, picture)
 
     async def find(self, sha256: bytes) -> StoredImage | None:
         """The image of the album with this content, unless it is in the trash."""
@@ -111,6 +113,11 @@ class Uploader:
 
         Raises NotAPicture, UnfitPicture, PublicIdTaken, StoreAway, DatabaseAway.
         """
+        image, is_new = await self._added(arriving, given)
+        UPLOADS.labels("added" if is_new else "there").inc()
+        return image, is_new
+
+    async def _added(self, arriving: Arriving, given: Given) -> tuple[StoredImage, bool]:
         content = arriving.content()
         if (there := await self.find(content.sha256)) is not None:
             return there, False
@@ -145,6 +152,7 @@ class Uploader:
         if there is not None:
             await self._let_go(picture)
             return there, False
+        UPLOADED_BYTES.inc(content.length_bytes)
         await self._keep_mini(picture, image, facts.mini)
         return added, True
 

@@ -48,6 +48,7 @@ class TokenVerifier(SecurityBase):
         tokens: Tokens = request.app.state.tokens
         token = await tokens.of_header(headers[0]) if headers else tokens.verify(find_token(None))
         request.state.verified_token = token.text
+        request.state.user_id = token.user_id
         return token
 
 
@@ -75,6 +76,7 @@ class May(TokenVerifier):
         if ALBUM_ID.fullmatch(album_id) is None:
             raise NotThere("There is no such album.")
         token.require(self.ability, album_id)
+        request.state.album_id = album_id  # for the log, now that it is one of the token's
         return token
 
 

@@ -1,17 +1,47 @@
-"""One log line for each request, and one for each error that nobody expected.
+"""One log line and one count for each request, and a line for each error that nobody expected.
 
 A line names the route, never the address as sent, which may hold anything (a token in the query,
 say), nor an error's own words, which may quote what was asked, or a statement.
 """
 
 import time
+from collections.abc import Callable
+from functools import lru_cache
 
 import structlog
+from opentelemetry import trace
+from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from imageapi.logs import place_of, request_writer
+from imageapi import metrics
+from imageapi.logs import Known, place_of, request_writer
+
+Recorder = Callable[[str, str | None, int, float, Known], None]
+_NO_ROUTE = "none"
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
+
+
+def recorder() -> Recorder:
+    """What writes down and counts a request: method, route, status, start, and what is known.
+
+    The start is a ``time.perf_counter()``.
+    """
+    write = request_writer()
+
+    def record(method: str, route: str | None, status: int, started: float, known: Known) -> None:
+        seconds = time.perf_counter() - started
+        requests, request_seconds = _counters(route or _NO_ROUTE, status)
+        requests.inc()
+        request_seconds.observe(seconds)
+        write(method, route, status, seconds, known)
+
+    return record
+
+
+@lru_cache(maxsize=1024)
+def _counters(route: str, status: int) -> tuple[Counter, Histogram]:
+    return metrics.REQUESTS.labels(route, status), metrics.REQUEST_SECONDS.labels(route)
 
 
 class Journal:
@@ -19,7 +49,7 @@ class Journal:
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._write = request_writer()
+        self._record = recorder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and write down how it went."""
@@ -35,6 +65,9 @@ class Journal:
             await send(message)
 
         state = scope.setdefault("state", {})
+        if (span := trace.get_current_span().get_span_context()).is_valid:
+            state["trace_id"] = f"{span.trace_id:032x}"
+        metrics.REQUESTS_UNDER_WAY.inc()
         try:
             await self.app(scope, receive, send_noting_status)
         except Exception as error:  # noqa: BLE001 - answered within; here it is only written down
@@ -44,5 +77,7 @@ class Journal:
                 at=place_of(error),
                 request_id=state.get("request_id"),
             )
+        finally:
+            metrics.REQUESTS_UNDER_WAY.dec()
         route = getattr(scope.get("endpoint"), "__name__", None)
-        self._write(scope["method"], route, status, started, state.get("request_id"))
+        self._record(scope["method"], route, status, started, state)

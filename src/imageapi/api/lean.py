@@ -14,9 +14,9 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
 from imageapi.api.headers import Header, documented, request_id
+from imageapi.api.journal import recorder
 from imageapi.api.protocol import STATUS_OK, WHOLE_ANSWER, wire_head
 from imageapi.database.queue import KeptList, UntaggedLists
-from imageapi.logs import request_writer
 from imageapi.records.values import ALBUM_ID
 
 _BEFORE = "/api/v1/albums/"
@@ -63,7 +63,7 @@ class LeanQueue:
     def __init__(self, app: ASGIApp, state: State) -> None:
         self.app = app
         self._state = state
-        self._write = request_writer()
+        self._record = recorder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
@@ -95,7 +95,8 @@ class LeanQueue:
         answer = await _encoded(kept, asked.accept_encoding)
         id_ = request_id(asked.request_id)
         await answer.send(scope, send, token.text, id_, started)
-        self._write("GET", _ENDPOINT, 200, started, id_)
+        known = {"request_id": id_, "album_id": asked.album_id, "user_id": token.user_id}
+        self._record("GET", _ENDPOINT, 200, started, known)
         return True
 
 

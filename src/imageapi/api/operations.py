@@ -5,9 +5,11 @@ from importlib.resources import files
 from fastapi import APIRouter, FastAPI, Response
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.staticfiles import StaticFiles
+from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, RedirectResponse
 
+from imageapi import metrics
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheDatabase
 from imageapi.api.problems import problem_responses
@@ -48,6 +50,21 @@ async def get_readiness(database: TheDatabase) -> Response:
     """Answer 200 while the database answers and its schema is current, else 503."""
     await check_schema(database)
     return json_text('{"status":"ready"}')
+
+
+@router.get(
+    "/metrics",
+    operation_id="getMetrics",
+    response_class=Response,
+    response_description="The counts, in the text format of Prometheus",
+    responses={
+        200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
+        **problem_responses(),
+    },
+)
+async def get_metrics() -> Response:
+    """Say what was counted since the start, by all workers, in Prometheus' text format."""
+    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)

@@ -14,6 +14,7 @@ from fastapi.exceptions import RequestValidationError
 from pydantic import BaseModel, Field
 from starlette.exceptions import HTTPException
 
+from imageapi import metrics
 from imageapi.albums.errors import Conflict, UnfitChange
 from imageapi.api.errors import NotAForm, NotThere, TooLarge, UnfitParameter, Unreadable
 from imageapi.auth.errors import AbilityMissing, IssuerAway, TokenRefused
@@ -154,6 +155,7 @@ def problem(
     errors: Sequence[Mapping[str, str]] = (),
 ) -> Response:
     """The answer for a problem; ``instance`` is the request's id, ``detail`` is for the caller."""
+    metrics.PROBLEMS.labels(kind.name).inc()
     body = Problem(
         type=TYPES + kind.name,
         title=kind.title,
@@ -174,6 +176,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     """Let every error of the application be answered as a problem."""
     for error_type in KINDS:
         app.add_exception_handler(error_type, _expected)
+    app.add_exception_handler(TokenRefused, _token_refused)
     app.add_exception_handler(ImageNotFound, _not_found)
     app.add_exception_handler(UnfitParameter, _unfit_parameter)
     app.add_exception_handler(UnfitChange, _unfit_change)
@@ -185,6 +188,13 @@ def add_problem_handlers(app: FastAPI) -> None:
 async def _expected(request: Request, error: Exception) -> Response:
     kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
     return problem(kind, str(error), request.state.request_id)
+
+
+async def _token_refused(request: Request, error: Exception) -> Response:
+    """Say in log and metrics what was wrong with the token, which neither holds."""
+    request.state.refused = type(error).__name__
+    metrics.TOKEN_REFUSALS.labels(type(error).__name__).inc()
+    return await _expected(request, error)
 
 
 async def _not_found(request: Request, error: Exception) -> Response:

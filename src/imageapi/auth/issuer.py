@@ -22,6 +22,7 @@ from jose.backends.base import Key
 from jose.utils import base64url_decode
 
 from imageapi.auth.errors import IssuerAway
+from imageapi.metrics import ISSUER_FETCHES
 
 #: How often the set is fetched, in seconds.
 REFRESH_SECONDS = 300
@@ -135,9 +136,11 @@ class Issuer:
             told = await self._fetch(self._url)
             keys = _usable_keys(told)
         except (OSError, ValueError, RecursionError, httpx.HTTPError, httpx.InvalidURL) as error:
+            ISSUER_FETCHES.labels("failed").inc()
             log.warning("the issuer's keys cannot be had", error=type(error).__name__)
             self._forget_the_stale()
             raise IssuerAway from None
+        ISSUER_FETCHES.labels("answered").inc()
         self._answered_at = asked_at
         if told != self._told:
             self._told = told

@@ -5,6 +5,7 @@ once; writes are transactions on SQLAlchemy's pool. docs/decisions says why.
 """
 
 import asyncio
+import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from typing import Any
@@ -18,6 +19,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.sql import ClauseElement
 
 from imageapi.database.errors import DatabaseAway
+from imageapi.metrics import DATABASE_WAIT_SECONDS
 
 CONNECT_SECONDS = 5
 STATEMENT_SECONDS = 60
@@ -50,6 +52,8 @@ _AWAY = (
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
 
+_READ_WAIT_SECONDS = DATABASE_WAIT_SECONDS.labels("read")
+_WRITE_WAIT_SECONDS = DATABASE_WAIT_SECONDS.labels("write")
 _HOLD_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
@@ -113,8 +117,10 @@ class Database:
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """The statement's rows, as of now; raises DatabaseAway."""
         with translated():
+            started = time.perf_counter()
             pool = await self._pool()
             async with asyncio.timeout(CONNECT_SECONDS) as patience, pool.acquire() as connection:
+                _READ_WAIT_SECONDS.observe(time.perf_counter() - started)
                 patience.reschedule(asyncio.get_running_loop().time() + STATEMENT_SECONDS)
                 rows: list[asyncpg.Record] = await connection.fetch(
                     statement.text, *statement.arguments(values)
@@ -129,7 +135,9 @@ class Database:
     async def transaction(self) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends, undone when it raises."""
         with translated():
+            started = time.perf_counter()
             async with self._engine.begin() as connection:
+                _WRITE_WAIT_SECONDS.observe(time.perf_counter() - started)
                 yield connection
 
     @asynccontextmanager
