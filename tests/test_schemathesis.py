@@ -17,17 +17,24 @@ from imageapi.auth.tokens import ABILITIES
 COUNT = os.environ.get("IMAGEAPI_TEST_SCHEMATHESIS") or "40"
 SEED = int(os.environ.get("IMAGEAPI_TEST_SEED") or 0)
 SCHEMATHESIS = IMAGEAPI.with_name("schemathesis")
+TOKEN = signed(HEADER, claims("fuzzed", *ABILITIES))
+AUTHORIZED = ("--header", f"Authorization: Bearer {TOKEN}")
 
 
-@pytest.mark.parametrize("seed", [SEED, SEED + 1])
-def test_service_does_what_its_document_says(service: Service, tmp_path: Path, seed: int) -> None:
-    token = signed(HEADER, claims("fuzzed", *ABILITIES))
+@pytest.mark.parametrize(
+    ("seed", "headers"),
+    [(SEED, AUTHORIZED), (SEED + 1, AUTHORIZED), (SEED, ())],
+    ids=["token", "token, another seed", "no token"],
+)
+def test_service_does_what_its_document_says(
+    service: Service, tmp_path: Path, seed: int, headers: tuple[str, ...]
+) -> None:
     done = subprocess.run(
         [
             SCHEMATHESIS,
             *("--config-file", PROJECT / "tests/schemathesis.toml", "--no-color"),
             *("run", f"{service.address}/openapi.json", "--checks", "all"),
-            *("--header", f"Authorization: Bearer {token}"),
+            *headers,
             *("--max-examples", COUNT, "--seed", str(seed), "--workers", "1"),
         ],
         cwd=tmp_path,
@@ -37,7 +44,7 @@ def test_service_does_what_its_document_says(service: Service, tmp_path: Path, s
         check=False,
     )
     assert done.returncode == 0, done.stdout
-    assert re.search(r"Tested: 18$", done.stdout, re.MULTILINE), done.stdout
+    assert re.search(r"Tested: 19$", done.stdout, re.MULTILINE), done.stdout
     generated = re.search(r"(\d+) generated, (\d+) passed", done.stdout)
     assert generated is not None, done.stdout
     assert int(generated[1]) == int(generated[2]) > 500
