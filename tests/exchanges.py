@@ -4,6 +4,7 @@ What a success or a kind of problem looks like is shown in the document by what 
 `pytest tests/test_document.py --write-examples` writes it into the package.
 """
 
+import asyncio
 import json
 import re
 import shutil
@@ -15,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import pytest
 
 import pictures
 from conftest import token_for
@@ -131,6 +133,7 @@ class Caller:
         """Call it as somebody who may do all in the album, unless ``headers`` say otherwise."""
         method, path = self.operations[operation]
         names = {"album_id": album, "public_id": public_id, "tag": given.pop("tag", "kitchen")}
+        names |= {"signature": "x" * 22, "name": "mini-120.jpg"}
         headers = {"X-Request-Id": REQUEST_ID, **given.pop("headers", self.of(*ABILITIES))}
         url = given.pop("url", None) or path.format_map(names)
         answer = await self.client.request(method.upper(), url, headers=headers, **given)
@@ -170,6 +173,7 @@ async def all_exchanges(document: dict[str, Any], dsn: str, empty_dsn: str, fold
         await _each(Caller(document, client, seen), {"getReadiness"})
     await _without_store(document, dsn, folder, seen)
     await _without_issuer(document, dsn, folder, seen)
+    await _in_a_hurry(document, dsn, folder, seen)
     return seen
 
 
@@ -270,6 +274,44 @@ async def _without_issuer(document: dict[str, Any], dsn: str, folder: Path, seen
         for operation in sorted(OF_ALBUM - {"uploadImage"} | {"listAlbums", "getToken"}):
             await call(operation, headers=headers, **BODIES.get(operation, {}))
         await call.upload(png(), FIRST, headers=headers)
+
+
+async def _in_a_hurry(document: dict[str, Any], dsn: str, folder: Path, seen: Seen) -> None:
+    """Too often, too much at once, and a body that does not come."""
+    bodies = {"uploadImage": {"content": b""}, **BODIES}
+    always = {"getHealth", "getMetrics"}
+    for address in (dsn, NO_DATABASE):
+        async with service(address, folder, address_rate_limit="1/day") as client:
+            call = Caller(document, client, seen)
+            await call("getToken")
+            for operation in sorted(call.operations):
+                is_turned_away = not (await call(operation, **bodies.get(operation, {}))).is_success
+                assert is_turned_away == (operation not in always)
+    over = asyncio.Event()
+    async with service(dsn, folder, max_requests=1) as client:
+        call = Caller(document, client, seen)
+        form = {"Content-Type": "multipart/form-data; boundary=b"}
+        headers = call.of(*ABILITIES, **form)
+        first = asyncio.create_task(call("uploadImage", content=_stalling(over), headers=headers))
+        await asyncio.sleep(0.1)
+        for operation in sorted(call.operations):
+            is_turned_away = not (await call(operation, **bodies.get(operation, {}))).is_success
+            assert is_turned_away == (operation not in always)
+        over.set()
+        await first
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("imageapi.api.limits.BODY_SECONDS", 0.1)
+        async with service(dsn, folder) as client:
+            call = Caller(document, client, seen)
+            await call("uploadImage", content=_stalling(asyncio.Event()), headers=headers)
+            headers = call.of(*ABILITIES, **{"Content-Type": "application/json"})
+            for operation in BODIES:
+                await call(operation, content=_stalling(asyncio.Event()), headers=headers)
+
+
+async def _stalling(over: asyncio.Event) -> AsyncIterator[bytes]:
+    yield b"-"
+    await over.wait()
 
 
 async def _each(call: Caller, more: set[str]) -> None:

@@ -199,7 +199,7 @@ async def test_openapi_names_every_guarded_route(client: httpx.AsyncClient) -> N
         assert operation["security"] == [{"Token": []}, {"Bearer": []}]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     answers = document["paths"][path]["get"]["responses"]
-    assert set(answers) == {"200", "401", "403", "404", "422", "500", "503"}
+    assert set(answers) == {"200", "401", "403", "404", "422", "429", "500", "503"}
     assert "Problem" in document["components"]["schemas"]
     assert list(document["components"]["schemas"]["Image"]["properties"])[:2] == [
         "public_id",

@@ -62,6 +62,12 @@ def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         ("TOKEN_JWKS_URL", "http://127.0.0.1@login.example/keys"),
         ("TOKEN_JWKS_URL", "file:///etc/keys"),
         ("TOKEN_LEEWAY_SECONDS", "301"),
+        ("RATE_LIMIT", "600"),
+        ("RATE_LIMIT", "0/minute"),
+        ("ADDRESS_RATE_LIMIT", "10/fortnight"),
+        ("CORS_ORIGINS", "*"),
+        ("CORS_ORIGINS", "https://app.example.org/page"),
+        ("MAX_REQUESTS", "0"),
         ("MINI_PIXELS", "9000"),
     ],
 )

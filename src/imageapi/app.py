@@ -1,13 +1,14 @@
 """The whole wiring of the service."""
 
 import asyncio
-from collections.abc import AsyncIterator, Callable
-from contextlib import asynccontextmanager, closing
-from typing import Any, cast
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from typing import Any, Never, cast
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
+from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
@@ -19,6 +20,7 @@ from imageapi.albums.rendering import Rendering
 from imageapi.albums.showing import Renditions
 from imageapi.albums.studio import Limits, open_studio
 from imageapi.api import albums, assets, document, events, images, operations, tags, untag, uploads
+from imageapi.api.admission import Admission, Turns
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
 from imageapi.api.journal import Journal
@@ -28,31 +30,48 @@ from imageapi.api.problems import add_problem_handlers
 from imageapi.auth.issuer import Issuer
 from imageapi.auth.secret import the_secret
 from imageapi.auth.tokens import Rules, Tokens
+from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
 from imageapi.database.queue import UntaggedLists
+from imageapi.database.rates import Rate, Rates, keep_sweeping
 from imageapi.logs import configure_logs
 from imageapi.serving import end_with_parent
-from imageapi.settings import Settings, load_settings
+from imageapi.settings import Settings, count_and_seconds, load_settings
 
 
 class ImageAPI(FastAPI):
     """FastAPI with what must stand around even the answer to an unhandled error."""
 
-    def __init__(self, *, is_traced: bool, **options: Any) -> None:
+    def __init__(self, settings: Settings, **options: Any) -> None:
+        is_traced = settings.opentelemetry
         super().__init__(telemetry=_telemetry(is_traced), **options)
         self.ordinary = super().__call__
-        self._lean = self.ordinary if is_traced else LeanQueue(self.ordinary, self.state)
+        is_watched = is_traced or settings.rate_limit or settings.address_rate_limit
+        is_lean = not is_watched and not settings.hosts
+        self._lean = LeanQueue(self.ordinary, self.state) if is_lean else self.ordinary
+        self._settings = settings
+        self._under_way = 0
+        self.state.is_overloaded = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, the queue's ordinary request before all that follows."""
-        await self._lean(scope, receive, send)
+        self._under_way += 1
+        self.state.is_overloaded = self._under_way > self._settings.max_requests
+        answer = self.ordinary if self.state.is_overloaded else self._lean
+        try:
+            await answer(scope, receive, send)
+        finally:
+            self._under_way -= 1
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the stack from outside; the first named is the outermost."""
-        stack = super().build_middleware_stack()
-        if self.state.trusted_proxies:
+        settings = self._settings
+        stack: ASGIApp = Admission(super().build_middleware_stack(), self.state, settings.hosts)
+        if settings.trusted_proxies:
             # uvicorn describes ASGI by other types than Starlette.
-            stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, self.state.trusted_proxies))  # type: ignore[arg-type]
+            stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, settings.trusted_proxies))  # type: ignore[arg-type]
+        if settings.origins:
+            stack = CORSMiddleware(stack, settings.origins, **CORS)
         return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
 
     def openapi(self) -> dict[str, Any]:
@@ -60,6 +79,18 @@ class ImageAPI(FastAPI):
         if self.openapi_schema is None:
             self.openapi_schema = document.complete(super().openapi())
         return self.openapi_schema
+
+
+#: What a browser's program may send and see.
+CORS: dict[str, Any] = {
+    "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
+    "allow_headers": ["Authorization", "Content-Type", "If-Match", "If-None-Match", "X-Request-Id"],
+    "expose_headers": [
+        *("ETag", "Link", "Location", "Retry-After"),
+        *("X-Request-Id", "X-Runtime", "X-Total-Count"),
+    ],
+    "max_age": 3600,
+}
 
 
 def _telemetry(is_traced: bool) -> TelemetryConfig:
@@ -83,22 +114,27 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            _open_tokens(settings) as app.state.tokens,
             open_database(settings.database_address, settings.data_dir) as database,
+            AsyncExitStack() as opened,
         ):
+            app.state.tokens = opened.enter_context(_open_tokens(settings))
             app.state.database = database
             app.state.untagged = UntaggedLists(database)
+            app.state.user_rates = _rates(database, "user", settings.rate_limit)
+            app.state.address_rates = _rates(database, "address", settings.address_rate_limit)
             limits = Limits(settings.limit_bytes, settings.limit_pixels)
-            studio = open_studio(database, settings.store_address, app.state.rendering, limits)
-            async with studio as app.state.studio:
-                app.state.renditions = Renditions(app.state.studio)
-                with closing(Places(settings.geoip_database)) as app.state.places:
-                    yield
-                await app.state.renditions.close()
+            app.state.studio = await opened.enter_async_context(
+                open_studio(database, settings.store_address, app.state.rendering, limits)
+            )
+            app.state.places = opened.enter_context(closing(Places(settings.geoip_database)))
+            opened.enter_context(_meanwhile(keep_sweeping(database)))
+            app.state.renditions = Renditions(app.state.studio)
+            yield
+            await app.state.renditions.close()
             await app.state.untagged.close()
 
     app = ImageAPI(
-        is_traced=settings.opentelemetry,
+        settings,
         title="Image API",
         version=__version__,
         summary="The queue of photographs nobody has tagged yet",
@@ -120,7 +156,7 @@ def create_app(settings: Settings) -> FastAPI:
     operations.mount_docs_parts(app)
     add_problem_handlers(app)
     app.state.rendering = Rendering(settings.time_zone, settings.sizes)
-    app.state.trusted_proxies = settings.trusted_proxies
+    app.state.upload_turns = Turns(settings.max_uploads, "uploads")
     app.state.methods_of = _methods_of(app)
     return app
 
@@ -132,19 +168,32 @@ def from_environment() -> FastAPI:
     return create_app(load_settings())
 
 
-@asynccontextmanager
-async def _open_tokens(settings: Settings) -> AsyncIterator[Tokens]:
+def _rates(database: Database, kind: str, rate: str | None) -> Rates | None:
+    return None if rate is None else Rates(database, kind, Rate(*count_and_seconds(rate)))
+
+
+@contextmanager
+def _open_tokens(settings: Settings) -> Iterator[Tokens]:
     """What verifies tokens; within, the keys of their issuer are kept fresh."""
-    url = settings.token_jwks_url
-    issuer = None if url is None else Issuer(url)
-    refreshing = None if issuer is None else asyncio.create_task(issuer.keep_fresh())
     secret = the_secret(settings.configured_secret, settings.secret_file)
+    secrets = (secret, *settings.accepted_secrets)
     rules = Rules(settings.token_audience, settings.token_issuer, settings.token_leeway_seconds)
+    if settings.token_jwks_url is None:
+        yield Tokens(*secrets, rules=rules)
+        return
+    issuer = Issuer(settings.token_jwks_url)
+    with _meanwhile(issuer.keep_fresh()):
+        yield Tokens(*secrets, issuer=issuer, rules=rules)
+
+
+@contextmanager
+def _meanwhile(work: Coroutine[Any, Any, Never]) -> Iterator[None]:
+    """Let the work be done while the block lasts."""
+    task = asyncio.create_task(work)
     try:
-        yield Tokens(secret, *settings.accepted_secrets, issuer=issuer, rules=rules)
+        yield
     finally:
-        if refreshing is not None:
-            refreshing.cancel()
+        task.cancel()
 
 
 def _methods_of(app: FastAPI) -> Callable[[str], list[str]]:

@@ -6,6 +6,7 @@ and that before the files.
 """
 
 import os
+import re
 from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Self
@@ -24,6 +25,8 @@ from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettings
 
 PREFIX = "IMAGEAPI_"
+_RATE = re.compile(r"([1-9]\d{0,8})/(second|minute|hour|day)")
+_PERIOD_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _HERE = {"127.0.0.1", "localhost", "::1"}
 
 
@@ -57,6 +60,22 @@ def _issuer_url(url: str) -> str:
     raise ValueError("must begin with https://, or the keys could be anybody's")
 
 
+def _rate(rate: str) -> str:
+    if _RATE.fullmatch(rate) is None:
+        raise ValueError("must be a number and a period, such as 600/minute")
+    return rate
+
+
+def _origins(origins: str) -> str:
+    for origin in origins.split(","):
+        parts = urlsplit(origin.strip())
+        if parts.scheme not in ("http", "https") or origin.strip() != (
+            f"{parts.scheme}://{parts.netloc}"
+        ):
+            raise ValueError("must be origins, such as https://app.example.org")
+    return origins
+
+
 def _networks(names: str) -> str:
     try:
         for name in names.split(","):
@@ -66,6 +85,7 @@ def _networks(names: str) -> str:
     return names
 
 
+Rate = Annotated[str, AfterValidator(_rate)]
 LongestEdge = Annotated[int, Field(ge=16, le=8192)]
 
 
@@ -138,6 +158,26 @@ class Settings(BaseSettings):
         description="addresses and networks, with commas between, whose `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed",
     )
+    trusted_hosts: str | None = Field(
+        default=None,
+        description="hosts, with commas between, that requests must be for, such as "
+        "`photos.example.org` or `*.example.org`; others are 421",
+    )
+    cors_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+        default=None, description="origins, with commas between, that a browser may call from"
+    )
+    rate_limit: Rate | None = Field(
+        default=None, description="e.g. `600/minute`, counted per user; more are 429"
+    )
+    address_rate_limit: Rate | None = Field(
+        default=None, description="the same, counted per address, whatever the token"
+    )
+    max_requests: int = Field(
+        default=1000, ge=1, description="requests under way in a worker; more are 503"
+    )
+    max_uploads: int = Field(
+        default=32, ge=1, description="uploads under way in a worker; more are 503"
+    )
     opentelemetry: bool = Field(
         default=False,
         description="trace requests, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs the extra "
@@ -187,6 +227,16 @@ class Settings(BaseSettings):
         return self.max_megapixels * 1_000_000
 
     @property
+    def hosts(self) -> list[str]:
+        """The hosts that requests must be for, none for any."""
+        return _listed(self.trusted_hosts)
+
+    @property
+    def origins(self) -> list[str]:
+        """The origins that a browser may call from."""
+        return _listed(self.cors_origins)
+
+    @property
     def sizes(self) -> dict[str, int]:
         """The renditions and their longest edges in pixels."""
         return {"full": self.full_pixels, "large": self.large_pixels, "mini": self.mini_pixels}
@@ -195,6 +245,16 @@ class Settings(BaseSettings):
     def secret_file(self) -> Path:
         """Where the generated secret lies."""
         return self.data_dir / "token_secret"
+
+
+def count_and_seconds(rate: str) -> tuple[int, int]:
+    """How many in how many seconds."""
+    count, _, period = rate.partition("/")
+    return int(count), _PERIOD_SECONDS[period]
+
+
+def _listed(names: str | None) -> list[str]:
+    return [name.strip().lower() for name in (names or "").split(",") if name.strip()]
 
 
 def _secret_folders() -> list[Path]:

@@ -10,7 +10,6 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheImages, TheRendering, TheToken
 from imageapi.api.problems import OF_TOKEN, problem_responses
-from imageapi.database.errors import DatabaseAway
 from imageapi.records.values import ALBUM_ID, Count, Moment
 
 router = APIRouter(prefix="/api/v1", tags=["albums"])
@@ -48,7 +47,7 @@ _COUNTS = TypeAdapter(list[AlbumCounts])
     operation_id="listAlbums",
     response_model=list[AlbumCounts],
     response_description="The albums, an empty list where the token may list none",
-    responses=problem_responses(*OF_TOKEN, DatabaseAway),
+    responses=problem_responses(*OF_TOKEN),
 )
 async def list_albums(token: TheToken, images: TheImages) -> Response:
     """List the albums that the token may list, by their ids."""

@@ -15,7 +15,6 @@ from imageapi.api.document import with_headers
 from imageapi.api.errors import NotThere
 from imageapi.api.problems import problem_responses
 from imageapi.api.ranges import read_range
-from imageapi.database.errors import DatabaseAway
 from imageapi.database.repository import StoredImage
 from imageapi.pictures.errors import StoreAway
 from imageapi.pictures.formats import MEDIA_TYPES
@@ -106,7 +105,7 @@ async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
             "description": "The original has no such part",
             **with_headers("ETag", "Accept-Ranges", "Content-Range"),
         },
-        **problem_responses(NotThere, DatabaseAway, StoreAway),
+        **problem_responses(NotThere, StoreAway),
     },
 )
 async def get_picture(

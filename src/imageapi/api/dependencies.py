@@ -16,6 +16,7 @@ from imageapi.auth.authorization import find_token
 from imageapi.auth.errors import TokenMissing
 from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
 from imageapi.database.engine import Database
+from imageapi.database.rates import Rates
 from imageapi.database.repository import Images
 from imageapi.pictures.store import Store
 from imageapi.records.values import ALBUM_ID
@@ -30,7 +31,7 @@ class TokenVerifier(SecurityBase):
     """A dependency that yields the request's token, verified, with its abilities map.
 
     In the OpenAPI document it marks who needs a token; `document.SECURITY` says how it is sent.
-    Raises TokenRefused, IssuerAway.
+    Raises TokenRefused, IssuerAway, TooOften.
     """
 
     model = HTTPBearerModel()
@@ -49,6 +50,9 @@ class TokenVerifier(SecurityBase):
         token = await tokens.of_header(headers[0]) if headers else tokens.verify(find_token(None))
         request.state.verified_token = token.text
         request.state.user_id = token.user_id
+        rates: Rates | None = request.app.state.user_rates
+        if rates is not None:
+            await rates.count(token.user_id or token.text)
         return token
 
 

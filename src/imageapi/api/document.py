@@ -85,6 +85,7 @@ _WHERE_IT_APPLIES = {
     "Content-Range": "Which bytes of how many these are",
     "Accept-Ranges": "`bytes`, where ranges are understood",
     "WWW-Authenticate": "What the service wants to see",
+    "Connection": "`close` where the rest of the request is not read",
     "Retry-After": "Seconds after which to try again",
 }
 _EXAMPLES: dict[str, str | int | float] = {
@@ -103,6 +104,7 @@ _EXAMPLES: dict[str, str | int | float] = {
     "content-range": "bytes 0-1023/3604",
     "accept-ranges": "bytes",
     "www-authenticate": REALM,
+    "connection": "close",
     "retry-after": RETRY_AFTER_SECONDS,
 }
 _BY_NAME = {kind.name: kind for kind in KINDS.values()}

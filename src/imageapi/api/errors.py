@@ -9,6 +9,14 @@ class TooLarge(Exception):
     """More came than is read; ``str()`` is the public sentence."""
 
 
+class TooSlow(Exception):
+    """The rest of a body does not come; ``str()`` is the public sentence."""
+
+
+class Overloaded(Exception):
+    """More of it is under way than there is room for; ``str()`` is the public sentence."""
+
+
 class Unreadable(Exception):
     """The request ends too early, or is not what it says it is; ``str()`` is public."""
 

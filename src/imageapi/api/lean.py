@@ -23,7 +23,7 @@ _BEFORE = "/api/v1/albums/"
 _BEHIND = "/images/untag"
 _CONTENT_TYPE = (b"content-type", b"application/json; charset=utf-8")
 _MOST_ENCODINGS = 8
-_COUNTING = {b"authorization", b"accept-encoding", b"x-request-id"}
+_COUNTING = {b"authorization", b"accept-encoding", b"x-request-id", b"origin"}
 _ENDPOINT = "list_untagged_images"
 _MARK = "{what differs}"
 _RUNTIME = re.compile(rb"(?<=\r\nX-Runtime: )[0-9.]+")
@@ -117,7 +117,7 @@ def _ordinary(scope: Scope) -> _Ordinary | None:
             counting[name] = value
     authorization = counting.get(b"authorization")
     album_id = scope["path"][len(_BEFORE) : -len(_BEHIND)]
-    if authorization is None or ALBUM_ID.fullmatch(album_id) is None:
+    if authorization is None or b"origin" in counting or ALBUM_ID.fullmatch(album_id) is None:
         return None
     return _Ordinary(
         album_id,

@@ -1,5 +1,7 @@
-"""How much of a request's body is read."""
+"""How much of a request's body is read, and how long it may take to come."""
 
+import asyncio
+import time
 from http import HTTPStatus
 
 from starlette.exceptions import HTTPException
@@ -7,10 +9,17 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Of a body that is JSON; a route that takes more raises ``request.state.limit_bytes``.
 JSON_BYTES = 1024 * 1024
+#: How long may be waited for a body, in seconds, beside a second for each so many bytes.
+BODY_SECONDS = 10
+SLOWEST_BYTES_PER_SECOND = 4 * 1024
 
 
 class BodyLimit:
-    """ASGI middleware: reading more of a body than ``scope["state"]["limit_bytes"]`` is a 413."""
+    """ASGI middleware: reading more of a body than ``scope["state"]["limit_bytes"]`` is a 413.
+
+    So is it a 408 to wait for one that comes too slowly; what the service takes itself is not
+    counted.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
@@ -23,10 +32,18 @@ class BodyLimit:
         state = scope.setdefault("state", {})
         state["limit_bytes"] = JSON_BYTES
         read_bytes = 0
+        waited_seconds = 0.0
 
         async def receive_limited() -> Message:
-            nonlocal read_bytes
-            message = await receive()
+            nonlocal read_bytes, waited_seconds
+            started = time.perf_counter()
+            patience = BODY_SECONDS + read_bytes / SLOWEST_BYTES_PER_SECOND - waited_seconds
+            try:
+                async with asyncio.timeout(patience):
+                    message = await receive()
+            except TimeoutError:
+                raise HTTPException(HTTPStatus.REQUEST_TIMEOUT) from None
+            waited_seconds += time.perf_counter() - started
             read_bytes += len(message.get("body", b""))
             if read_bytes > state["limit_bytes"]:
                 # FastAPI passes on no other exception while it reads a body.

@@ -13,7 +13,7 @@ from imageapi import metrics
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheDatabase
 from imageapi.api.problems import problem_responses
-from imageapi.database.errors import DatabaseAway, SchemaOutdated
+from imageapi.database.errors import SchemaOutdated
 from imageapi.database.migration import check_schema
 
 router = APIRouter(tags=["operation"])
@@ -32,7 +32,7 @@ class Health(BaseModel):
     operation_id="getHealth",
     response_model=Health,
     response_description="It is alive",
-    responses=problem_responses(),
+    responses=problem_responses(turns_nobody_away=True),
 )
 async def get_health() -> Response:
     """Answer as long as the process does; asks nobody else."""
@@ -44,7 +44,7 @@ async def get_health() -> Response:
     operation_id="getReadiness",
     response_model=Health,
     response_description="It is ready",
-    responses=problem_responses(DatabaseAway, SchemaOutdated),
+    responses=problem_responses(SchemaOutdated),
 )
 async def get_readiness(database: TheDatabase) -> Response:
     """Answer 200 while the database answers and its schema is current, else 503."""
@@ -59,7 +59,7 @@ async def get_readiness(database: TheDatabase) -> Response:
     response_description="The counts, in the text format of Prometheus",
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **problem_responses(),
+        **problem_responses(turns_nobody_away=True),
     },
 )
 async def get_metrics() -> Response:

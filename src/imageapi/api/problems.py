@@ -4,6 +4,7 @@ The table says which error becomes which answer; an error that it does not name 
 nothing but the request's id.
 """
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from http import HTTPStatus
@@ -16,9 +17,18 @@ from starlette.exceptions import HTTPException
 
 from imageapi import metrics
 from imageapi.albums.errors import Conflict, UnfitChange
-from imageapi.api.errors import NotAForm, NotThere, TooLarge, UnfitParameter, Unreadable
+from imageapi.api.errors import (
+    NotAForm,
+    NotThere,
+    Overloaded,
+    TooLarge,
+    TooSlow,
+    UnfitParameter,
+    Unreadable,
+)
 from imageapi.auth.errors import AbilityMissing, IssuerAway, TokenRefused
 from imageapi.database.errors import DatabaseAway, ImageChanged, ImageNotFound, SchemaOutdated
+from imageapi.database.rates import TooOften
 from imageapi.pictures.errors import (
     NotAPicture,
     NotInStore,
@@ -50,6 +60,20 @@ class Kind:
 
 _RETRY = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
 
+DATABASE_AWAY = Kind(
+    "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
+)
+OVERLOADED = Kind("overloaded", HTTPStatus.SERVICE_UNAVAILABLE, "Too much is under way", _RETRY)
+RATE_LIMITED = Kind("rate-limited", HTTPStatus.TOO_MANY_REQUESTS, "That was too often", _RETRY)
+TOO_SLOW = Kind(
+    "too-slow", HTTPStatus.REQUEST_TIMEOUT, "The body comes too slowly", (("Connection", "close"),)
+)
+MISDIRECTED = Kind("misdirected", HTTPStatus.MISDIRECTED_REQUEST, "Not a host of this service")
+HEAD_TOO_LARGE = Kind(
+    "head-too-large",
+    HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
+    "The request's head is too large",
+)
 UNREADABLE = Kind("unreadable-request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
 UNEXPECTED = Kind("unexpected", HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here")
 NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "There is nothing here")
@@ -86,9 +110,10 @@ KINDS: Mapping[type[Exception], Kind] = {
     StoreAway: Kind(
         "store-away", HTTPStatus.SERVICE_UNAVAILABLE, "The store of pictures is away", _RETRY
     ),
-    DatabaseAway: Kind(
-        "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
-    ),
+    DatabaseAway: DATABASE_AWAY,
+    TooOften: RATE_LIMITED,
+    Overloaded: OVERLOADED,
+    TooSlow: TOO_SLOW,
     SchemaOutdated: Kind(
         "schema-outdated", HTTPStatus.SERVICE_UNAVAILABLE, "The database is not migrated", _RETRY
     ),
@@ -98,12 +123,14 @@ KINDS: Mapping[type[Exception], Kind] = {
     Exception: UNEXPECTED,
 }
 
+#: What `admission` answers for every route, or the route itself.
+AT_ANY_TIME = (DatabaseAway, TooOften, Overloaded, Exception)
 #: What every route that verifies a token may answer.
 OF_TOKEN = (TokenRefused, IssuerAway)
 #: What every route under an album may answer.
-OF_ALBUM = (*OF_TOKEN, AbilityMissing, NotThere, DatabaseAway)
+OF_ALBUM = (*OF_TOKEN, AbilityMissing, NotThere)
 #: What a route that takes JSON may answer besides.
-OF_JSON = (Unreadable, TooLarge, RequestValidationError)
+OF_JSON = (Unreadable, TooLarge, TooSlow, RequestValidationError)
 
 
 class InputError(BaseModel):
@@ -134,13 +161,16 @@ class Problem(BaseModel):
     )
 
 
-def problem_responses(*errors: type[Exception]) -> dict[int | str, dict[str, Any]]:
+def problem_responses(
+    *errors: type[Exception], turns_nobody_away: bool = False
+) -> dict[int | str, dict[str, Any]]:
     """What a route says of its answers to these errors, for `document.complete`: their kinds.
 
-    Whatever a route does, it may fail unexpectedly.
+    Whatever a route does, it may fail unexpectedly, and but for a few turn away who comes.
     """
     kinds: dict[int | str, dict[str, Any]] = {}
-    for kind in dict.fromkeys([*(KINDS[error] for error in errors), UNEXPECTED]):
+    at_any_time = (Exception,) if turns_nobody_away else AT_ANY_TIME
+    for kind in dict.fromkeys(KINDS[error] for error in (*errors, *at_any_time)):
         of_status = kinds.setdefault(kind.status.value, {PROBLEMS: []})
         of_status[PROBLEMS].append(kind.name)
     return kinds
@@ -177,6 +207,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     for error_type in KINDS:
         app.add_exception_handler(error_type, _expected)
     app.add_exception_handler(TokenRefused, _token_refused)
+    app.add_exception_handler(TooOften, _too_often)
     app.add_exception_handler(ImageNotFound, _not_found)
     app.add_exception_handler(UnfitParameter, _unfit_parameter)
     app.add_exception_handler(UnfitChange, _unfit_change)
@@ -188,6 +219,17 @@ def add_problem_handlers(app: FastAPI) -> None:
 async def _expected(request: Request, error: Exception) -> Response:
     kind = next(KINDS[base] for base in type(error).__mro__ if base in KINDS)
     return problem(kind, str(error), request.state.request_id)
+
+
+def rate_limited(error: TooOften, instance: str) -> Response:
+    """The answer to who asked too often: ``Retry-After`` says when there is room again."""
+    headers = {"Retry-After": str(math.ceil(error.seconds) or 1)}
+    return problem(RATE_LIMITED, str(error), instance, headers=headers)
+
+
+async def _too_often(request: Request, error: Exception) -> Response:
+    assert isinstance(error, TooOften)
+    return rate_limited(error, request.state.request_id)
 
 
 async def _token_refused(request: Request, error: Exception) -> Response:
@@ -249,6 +291,8 @@ async def _http(request: Request, error: Exception) -> Response:
         return problem(METHOD, detail, instance, headers={"Allow": allow})
     if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
         return problem(TOO_LARGE, "The body is larger than what is read here.", instance)
+    if error.status_code == HTTPStatus.REQUEST_TIMEOUT:
+        return problem(TOO_SLOW, "The body came too slowly.", instance)
     if error.status_code == HTTPStatus.BAD_REQUEST:
         return problem(UNREADABLE, "The body cannot be read.", instance)
     status = HTTPStatus(error.status_code)

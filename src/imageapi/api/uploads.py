@@ -10,10 +10,11 @@ from pydantic import TypeAdapter, ValidationError
 
 from imageapi.albums.errors import Conflict
 from imageapi.albums.uploading import Given, Uploader
+from imageapi.api.admission import Turns
 from imageapi.api.answers import json_image
 from imageapi.api.dependencies import MayAddImages
 from imageapi.api.document import with_headers
-from imageapi.api.errors import NotAForm, TooLarge, UnfitParameter, Unreadable
+from imageapi.api.errors import NotAForm, TooLarge, TooSlow, UnfitParameter, Unreadable
 from imageapi.api.forms import FILE, MARGIN_BYTES, Fields, read_form
 from imageapi.api.problems import OF_ALBUM, problem_responses
 from imageapi.pictures.errors import NotAPicture, StoreAway, UnfitPicture
@@ -72,7 +73,7 @@ async def _gps_ip(request: Request) -> list[int | float] | None:
         201: with_headers("ETag", "Link", "Location"),
         **problem_responses(
             *OF_ALBUM,
-            *(Unreadable, TooLarge, NotAForm, NotAPicture),
+            *(Unreadable, TooLarge, TooSlow, NotAForm, NotAPicture),
             *(UnfitParameter, UnfitPicture, Conflict, StoreAway),
         ),
     },
@@ -89,9 +90,11 @@ async def upload_image(
     same album answers 200 with the image that is there.
     """
     request.state.limit_bytes = uploader.studio.limits.most_bytes + MARGIN_BYTES
-    async with uploader.arriving() as arriving:
-        fields = await read_form(request, arriving.write)
-        image, is_new = await uploader.add(arriving, _given(uploader, fields, gps_ip))
+    turns: Turns = request.app.state.upload_turns
+    with turns.one():
+        async with uploader.arriving() as arriving:
+            fields = await read_form(request, arriving.write)
+            image, is_new = await uploader.add(arriving, _given(uploader, fields, gps_ip))
     headers = {"Location": f"{request.url.path}/{image.public_id}"}
     return json_image(uploader.album_id, image, headers, 201 if is_new else 200)
 

@@ -1,5 +1,7 @@
 """The tables. Every primary key starts with the album, so that they can be distributed by it.
 
+Only ``rates`` is of no album: it counts those who ask, and may be lost.
+
 ``images.record`` is the exact JSON text that clients are sent (``json`` keeps it, ``jsonb`` would
 reorder its keys); the other columns are what is searched and sorted by, or never sent: where the
 picture lies in the store, the key of its asset paths, its digest (SHA-256 of the content).
@@ -9,6 +11,7 @@ are rendered anew. ``events`` holds one row for each change of an album, written
 
 from sqlalchemy import (
     BigInteger,
+    Boolean,
     Column,
     DateTime,
     Double,
@@ -25,7 +28,7 @@ from sqlalchemy import (
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
 #: The newest migration; a test compares it with ``alembic/versions``.
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0004"
 
 #: Predicates of partial indexes, so written only here.
 THERE = text("deleted_at IS NULL")
@@ -99,4 +102,14 @@ events = Table(
     Column("after", JSON, nullable=False),
     PrimaryKeyConstraint("album_id", "version"),
     ForeignKeyConstraint(["album_id"], ["albums.album_id"]),
+)
+
+rates = Table(
+    "rates",
+    metadata,
+    Column("subject", Text(collation="C"), nullable=False),
+    Column("until", DateTime(timezone=True), nullable=False),
+    Column("granted", Boolean, nullable=False),
+    PrimaryKeyConstraint("subject"),
+    prefixes=["UNLOGGED"],
 )

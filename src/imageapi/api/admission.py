@@ -1,0 +1,89 @@
+"""Who may come in now: asked before a body is read, and before memory grows."""
+
+import ipaddress
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+
+from starlette.datastructures import Headers, State
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from imageapi.api.errors import Overloaded
+from imageapi.api.problems import DATABASE_AWAY, MISDIRECTED, OVERLOADED, problem, rate_limited
+from imageapi.database.errors import DatabaseAway
+from imageapi.database.rates import TooOften
+
+#: Answered whatever else is under way: somebody wants to know what is wrong.
+ALWAYS = {"/healthz", "/metrics"}
+
+_PREFIX_BITS = 64  # of IPv6, which a single customer has many of
+
+
+class Turns:
+    """So many at once; whoever comes beyond is told to come back."""
+
+    def __init__(self, most: int, of_what: str) -> None:
+        self.most = most
+        self._taken = 0
+        self._of_what = of_what
+
+    @contextmanager
+    def one(self) -> Iterator[None]:
+        """Take a turn for as long as the block lasts; raises Overloaded."""
+        if self._taken >= self.most:
+            raise Overloaded(f"Too many {self._of_what} are under way.")
+        self._taken += 1
+        try:
+            yield
+        finally:
+            self._taken -= 1
+
+
+class Admission:
+    """ASGI middleware that turns away: too many at once, the wrong host, too often.
+
+    ``state`` says whether there are too many, and bears the rates of addresses.
+    """
+
+    def __init__(self, app: ASGIApp, state: State, hosts: Sequence[str]) -> None:
+        self.app = app
+        self._state = state
+        self._hosts = hosts
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Hand on, or turn away."""
+        if scope["type"] != "http" or scope["path"] in ALWAYS:
+            await self.app(scope, receive, send)
+            return
+        answer = None
+        id_ = scope["state"]["request_id"]
+        if self._state.is_overloaded:
+            answer = problem(OVERLOADED, "Too many requests are under way.", id_)
+        elif self._hosts and not self._is_known(Headers(scope=scope).get("host", "")):
+            answer = problem(MISDIRECTED, "The request is for another host.", id_)
+        elif (rates := self._state.address_rates) is not None and scope.get("client"):
+            try:
+                await rates.count(network_of(scope["client"][0]))
+            except TooOften as error:
+                answer = rate_limited(error, id_)
+            except DatabaseAway as error:
+                answer = problem(DATABASE_AWAY, str(error), id_)
+        await (answer or self.app)(scope, receive, send)
+
+    def _is_known(self, host: str) -> bool:
+        name = host.rpartition("@")[2].lower()
+        name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+        return any(
+            name == known or (known.startswith("*.") and name.endswith(known[1:]))
+            for known in self._hosts
+        )
+
+
+def network_of(address: str) -> str:
+    """The address, of IPv6 the network that its customer has."""
+    try:
+        ip = ipaddress.ip_address(address)
+    except ValueError:  # a proxy may say anything
+        return address
+    if ip.version == 4:  # noqa: PLR2004
+        return address
+    return str(ipaddress.ip_network((ip, _PREFIX_BITS), strict=False))

@@ -1,0 +1,242 @@
+"""Too often, too many at once, for the wrong host, from a page elsewhere: who is let in."""
+
+import asyncio
+from collections.abc import AsyncIterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+import pictures
+from conftest import Command
+from exchanges import service
+from factories import HEADER, claims, signed
+from imageapi.api.admission import network_of
+from imageapi.database.engine import Database
+from imageapi.database.rates import Rate, Rates, TooOften
+
+PATH = "/api/v1/albums/an-album/images/untag"
+
+
+@pytest.fixture(autouse=True)
+async def nobody_counted(database: Database) -> None:
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql("DELETE FROM rates")
+
+
+def of_user(user_id: str | None, **changes: Any) -> dict[str, str]:
+    told = claims("an-album", "image_list", "image_create", user_id=user_id, **changes)
+    return {"Authorization": f"Bearer {signed(HEADER, told)}"}
+
+
+async def test_user_may_ask_so_often_and_no_more(
+    server: str, database: Database, tmp_path: Path
+) -> None:
+    async with service(server, tmp_path, rate_limit="5/hour") as client:
+        answers = [await client.get(PATH, headers=of_user("one", x=each)) for each in range(7)]
+        assert [answer.status_code for answer in answers] == [200] * 5 + [429] * 2
+        refused = answers[-1]
+        assert refused.json()["type"] == "urn:imageapi:problem:rate-limited"
+        assert 600 < int(refused.headers["Retry-After"]) <= 720  # a fifth of an hour
+        for other in ("another", None, "Ünï\ud83d\ude00"):
+            assert (await client.get(PATH, headers=of_user(other))).status_code == 200
+        assert (await client.get(PATH)).status_code == 401
+        assert (await client.get("/healthz")).status_code == 200
+
+
+async def test_those_without_a_name_are_counted_by_token(
+    server: str, database: Database, tmp_path: Path
+) -> None:
+    async with service(server, tmp_path, rate_limit="1/hour") as client:
+        first, second = of_user(None, x=1), of_user(None, x=2)
+        for headers, status in ((first, 200), (first, 429), (second, 200)):
+            assert (await client.get(PATH, headers=headers)).status_code == status
+
+
+async def test_addresses_are_counted_whatever_the_token(
+    server: str, database: Database, tmp_path: Path
+) -> None:
+    settings = {"address_rate_limit": "3/hour", "trusted_proxies": "127.0.0.1"}
+    async with service(server, tmp_path, **settings) as client:
+
+        async def ask(address: str, path: str = PATH) -> int:
+            return (await client.get(path, headers={"X-Forwarded-For": address})).status_code
+
+        assert [await ask("192.0.2.1") for _ in range(4)] == [401, 401, 401, 429]
+        assert await ask("192.0.2.1", "/assets/blank.jpg") == 429
+        assert await ask("192.0.2.2") == 401
+        same = [f"2001:db8::{each}" for each in range(3)]
+        assert [await ask(each) for each in (*same, "2001:db8:0:0:ffff::1")] == [401] * 3 + [429]
+        assert await ask("2001:db8:0:1::1") == 401
+
+
+@pytest.mark.parametrize(
+    ("address", "network"),
+    [
+        ("192.0.2.7", "192.0.2.7"),
+        ("2001:db8:1:2:3:4:5:6", "2001:db8:1:2::/64"),
+        ("hunter2", "hunter2"),
+    ],
+)
+def test_networks(address: str, network: str) -> None:
+    assert network_of(address) == network
+
+
+async def test_rate_is_shared_and_exact_however_many_ask(database: Database) -> None:
+    rates = [Rates(database, "user", Rate(50, 3600)) for _ in range(3)]
+
+    async def granted(number: int) -> bool:
+        try:
+            await rates[number % 3].count("one")
+        except TooOften as error:
+            waits.append(error.seconds)
+            return False
+        return True
+
+    waits: list[float] = []
+    assert sum(await asyncio.gather(*(granted(each) for each in range(120)))) == 50
+    assert 0 < min(waits) <= max(waits) <= 72
+
+
+async def test_room_comes_back_bit_by_bit(database: Database) -> None:
+    rates = Rates(database, "user", Rate(2, 1.0))
+    for _ in range(2):
+        await rates.count("one")
+    with pytest.raises(TooOften) as error:
+        await rates.count("one")
+    await asyncio.sleep(error.value.seconds + 0.05)
+    await rates.count("one")
+    with pytest.raises(TooOften):
+        await rates.count("one")
+
+
+def test_workers_count_together(imageapi: Command, database: Database) -> None:
+    with imageapi.serving("--workers", "2", IMAGEAPI_RATE_LIMIT="10/hour") as running:
+        answers = [
+            httpx.get(running.address + PATH, headers=of_user("w", x=each), trust_env=False)
+            for each in range(14)
+        ]
+    assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 4
+
+
+async def stalling(over: asyncio.Event) -> AsyncIterator[bytes]:
+    yield b"--b\r\n"
+    await over.wait()
+
+
+async def test_uploads_under_way_are_bounded(
+    server: str, database: Database, tmp_path: Path
+) -> None:
+    over = asyncio.Event()
+    form = {"Content-Type": "multipart/form-data; boundary=b", **of_user("one")}
+    path = "/api/v1/albums/an-album/images"
+    async with service(server, tmp_path, max_uploads=2) as client:
+        waiting = [
+            asyncio.create_task(client.post(path, content=stalling(over), headers=form))
+            for _ in range(2)
+        ]
+        await asyncio.sleep(0.2)
+        file = {"file": ("a.jpg", pictures.jpeg(seed=5))}
+        refused = await client.post(path, files=file, headers=of_user("one"))
+        assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
+        assert refused.json()["type"] == "urn:imageapi:problem:overloaded"
+        assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
+        over.set()
+        assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {400}
+        taken = await client.post(path, files=file, headers=of_user("one"))
+        assert taken.status_code in (200, 201)
+
+
+async def test_requests_under_way_are_bounded(
+    server: str, database: Database, tmp_path: Path
+) -> None:
+    """The lean way included; whoever watches is always answered."""
+    over = asyncio.Event()
+    form = {"Content-Type": "multipart/form-data; boundary=b", **of_user("one")}
+    async with service(server, tmp_path, max_requests=1) as client:
+        assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
+        path = "/api/v1/albums/an-album/images"
+        waiting = asyncio.create_task(client.post(path, content=stalling(over), headers=form))
+        await asyncio.sleep(0.2)
+        for each in (PATH, "/readyz", "/openapi.json", "/nowhere"):
+            answer = await client.get(each, headers=of_user("one"))
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), each
+            assert answer.headers["X-Request-Id"]
+        assert (await client.get("/healthz")).status_code == 200
+        assert (await client.get("/metrics")).status_code == 200
+        over.set()
+        await waiting
+        assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
+
+
+@pytest.mark.parametrize(
+    ("host", "status"),
+    [
+        ("photos.example.org", 200),
+        ("photos.example.org:8443", 200),
+        ("PHOTOS.example.org", 200),
+        ("a.img.example.net", 200),
+        ("img.example.net", 421),
+        ("evil.example", 421),
+        ("photos.example.org.evil.example", 421),
+        ("evilphotos.example.org", 421),
+        ("photos.example.org@evil.example", 421),
+        ("[::1]:8000", 200),
+        ("", 421),
+    ],
+)
+async def test_only_trusted_hosts_are_answered_for(
+    server: str, database: Database, tmp_path: Path, host: str, status: int
+) -> None:
+    hosts = "photos.example.org, *.img.example.net, [::1]"
+    async with service(server, tmp_path, trusted_hosts=hosts) as client:
+        for _ in range(2):
+            answer = await client.get(PATH, headers={"Host": host, **of_user("one")})
+            assert answer.status_code == status
+        assert (await client.get("/healthz", headers={"Host": host})).status_code == 200
+
+
+ORIGIN = "https://app.example.org"
+
+
+async def test_page_of_a_known_origin_may_call(
+    server: str, database: Database, tmp_path: Path
+) -> None:
+    async with service(server, tmp_path, cors_origins=f"{ORIGIN},http://localhost:5173") as client:
+        for _ in range(2):  # the second would be the lean way's
+            answer = await client.get(PATH, headers={"Origin": ORIGIN, **of_user("one")})
+            assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN
+            assert "ETag" in answer.headers["Access-Control-Expose-Headers"]
+            assert {"Origin", "Accept-Encoding"} <= set(answer.headers["Vary"].split(", "))
+        refused = await client.get(PATH, headers={"Origin": ORIGIN})
+        assert refused.status_code == 401
+        assert refused.headers["Access-Control-Allow-Origin"] == ORIGIN
+        for origin in ("https://evil.example", f"{ORIGIN}.evil.example", "null"):
+            answer = await client.get(PATH, headers={"Origin": origin, **of_user("one")})
+            assert "Access-Control-Allow-Origin" not in answer.headers
+        assert "Access-Control-Allow-Credentials" not in answer.headers
+
+
+@pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
+async def test_browser_is_told_before_it_asks(
+    server: str, database: Database, tmp_path: Path, method: str
+) -> None:
+    asking = {
+        "Origin": ORIGIN,
+        "Access-Control-Request-Method": method,
+        "Access-Control-Request-Headers": "authorization,content-type,if-match",
+    }
+    async with service(server, tmp_path, cors_origins=ORIGIN) as client:
+        answer = await client.options(PATH, headers=asking)
+        assert answer.status_code == 200
+        assert method in answer.headers["Access-Control-Allow-Methods"]
+        assert answer.headers["X-Content-Type-Options"] == "nosniff"
+        other = await client.options(PATH, headers={**asking, "Origin": "https://evil.example"})
+        assert other.status_code == 400
+        assert "Access-Control-Allow-Origin" not in other.headers
+
+
+async def test_without_origins_no_page_may_call(client: httpx.AsyncClient) -> None:
+    answer = await client.get(PATH, headers={"Origin": ORIGIN, **of_user("one")})
+    assert not [name for name in answer.headers if name.startswith("access-control")]
