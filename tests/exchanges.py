@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 
@@ -23,6 +24,7 @@ from conftest import token_for
 from factories import HEADER, SECRET, claims, signed
 from imageapi.app import create_app
 from imageapi.auth.tokens import ABILITIES
+from imageapi.database.tables import metadata
 from imageapi.settings import Settings
 
 ALBUM = "summer-2026"
@@ -171,10 +173,23 @@ async def all_exchanges(document: dict[str, Any], dsn: str, empty_dsn: str, fold
         await _each(Caller(document, client, seen), {"getReadiness"})
     async with service(empty_dsn, folder) as client:
         await _each(Caller(document, client, seen), {"getReadiness"})
+    await _break(empty_dsn)
+    async with service(empty_dsn, folder) as client:
+        await _each(Caller(document, client, seen), {"getReadiness"})
     await _without_store(document, dsn, folder, seen)
     await _without_issuer(document, dsn, folder, seen)
-    await _in_a_hurry(document, dsn, folder, seen)
+    await _in_a_hurry(document, dsn, empty_dsn, folder, seen)
     return seen
+
+
+async def _break(dsn: str) -> None:
+    """Let everything that is asked of the database fail in a way that nobody expects."""
+    connection = await asyncpg.connect(dsn)
+    for table in (metadata.tables["albums"], metadata.tables["images"], metadata.tables["events"]):
+        columns = ", ".join(f"(1/0)::text AS {column.name}" for column in table.columns)
+        await connection.execute(f"CREATE VIEW {table.name} AS SELECT {columns}")
+    await connection.execute("CREATE VIEW alembic_version AS SELECT (1/0)::text AS version_num")
+    await connection.close()
 
 
 async def _lives(call: Caller) -> None:
@@ -276,11 +291,13 @@ async def _without_issuer(document: dict[str, Any], dsn: str, folder: Path, seen
         await call.upload(png(), FIRST, headers=headers)
 
 
-async def _in_a_hurry(document: dict[str, Any], dsn: str, folder: Path, seen: Seen) -> None:
+async def _in_a_hurry(
+    document: dict[str, Any], dsn: str, empty_dsn: str, folder: Path, seen: Seen
+) -> None:
     """Too often, too much at once, and a body that does not come."""
     bodies = {"uploadImage": {"content": b""}, **BODIES}
     always = {"getHealth", "getMetrics"}
-    for address in (dsn, NO_DATABASE):
+    for address in (dsn, NO_DATABASE, empty_dsn):
         async with service(address, folder, address_rate_limit="1/day") as client:
             call = Caller(document, client, seen)
             await call("getToken")

@@ -15,7 +15,7 @@ from factories import PROJECT
 
 EXAMPLES = PROJECT / "src/imageapi/api/examples.json"
 #: Nothing in them can be made to fail unexpectedly: they ask nobody else.
-ASKS_NOBODY = {"getHealth", "getReadiness", "getMetrics", "getToken", "getBlankPicture"}
+ASKS_NOBODY = {"getHealth", "getMetrics", "getToken", "getBlankPicture"}
 #: How the answer is sent, not what it is.
 OF_SENDING = {"content-length", "content-type", "content-encoding"}
 

@@ -114,7 +114,9 @@ def create_app(settings: Settings) -> FastAPI:
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
-            open_database(settings.database_address, settings.data_dir) as database,
+            open_database(
+                settings.database_address, settings.data_dir, is_impatient=True
+            ) as database,
             AsyncExitStack() as opened,
         ):
             app.state.tokens = opened.enter_context(_open_tokens(settings))

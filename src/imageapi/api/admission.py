@@ -8,8 +8,15 @@ from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi.api.errors import Overloaded
-from imageapi.api.problems import DATABASE_AWAY, MISDIRECTED, OVERLOADED, problem, rate_limited
-from imageapi.database.errors import DatabaseAway
+from imageapi.api.problems import (
+    DATABASE_AWAY,
+    MISDIRECTED,
+    OVERLOADED,
+    SCHEMA_OUTDATED,
+    problem,
+    rate_limited,
+)
+from imageapi.database.errors import DatabaseAway, SchemaOutdated
 from imageapi.database.rates import TooOften
 
 #: Answered whatever else is under way: somebody wants to know what is wrong.
@@ -67,6 +74,8 @@ class Admission:
                 answer = rate_limited(error, id_)
             except DatabaseAway as error:
                 answer = problem(DATABASE_AWAY, str(error), id_)
+            except SchemaOutdated as error:
+                answer = problem(SCHEMA_OUTDATED, str(error), id_)
         await (answer or self.app)(scope, receive, send)
 
     def _is_known(self, host: str) -> bool:

@@ -13,9 +13,11 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
-from imageapi.api.headers import Header, documented, request_id
-from imageapi.api.journal import recorder
+from imageapi.api.headers import DocumentedHeaders, Header, documented, request_id
+from imageapi.api.journal import Journal, recorder
+from imageapi.api.problems import DATABASE_AWAY, problem
 from imageapi.api.protocol import STATUS_OK, WHOLE_ANSWER, wire_head
+from imageapi.database.errors import DatabaseAway
 from imageapi.database.queue import KeptList, UntaggedLists
 from imageapi.records.values import ALBUM_ID
 
@@ -64,6 +66,7 @@ class LeanQueue:
         self.app = app
         self._state = state
         self._record = recorder()
+        self._away = Journal(DocumentedHeaders(_say_away))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
@@ -73,11 +76,11 @@ class LeanQueue:
             or scope["method"] != "GET"
             or not scope["path"].endswith(_BEHIND)
             or not scope["path"].startswith(_BEFORE)
-            or not await self._answered(scope, send)
+            or not await self._answered(scope, receive, send)
         ):
             await self.app(scope, receive, send)
 
-    async def _answered(self, scope: Scope, send: Send) -> bool:
+    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
         started = time.perf_counter()
         asked = _ordinary(scope)
         token = asked and self._state.tokens.remembered(asked.authorization)
@@ -88,6 +91,10 @@ class LeanQueue:
         lists: UntaggedLists = self._state.untagged
         try:
             kept = await lists.get(asked.album_id)
+        except DatabaseAway as error:
+            scope.setdefault("state", {}).update(verified_token=token.text, away=error)
+            await self._away(scope, receive, send)
+            return True
         except Exception:  # noqa: BLE001 - nothing is sent yet: the route meets it, and says so
             return False
         if kept is None:
@@ -98,6 +105,12 @@ class LeanQueue:
         known = {"request_id": id_, "album_id": asked.album_id, "user_id": token.user_id}
         self._record("GET", _ENDPOINT, 200, started, known)
         return True
+
+
+async def _say_away(scope: Scope, receive: Receive, send: Send) -> None:
+    """The route would ask the database once more, and wait as long again."""
+    state = scope["state"]
+    await problem(DATABASE_AWAY, str(state["away"]), state["request_id"])(scope, receive, send)
 
 
 class _Ordinary(NamedTuple):

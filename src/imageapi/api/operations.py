@@ -13,7 +13,6 @@ from imageapi import metrics
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheDatabase
 from imageapi.api.problems import problem_responses
-from imageapi.database.errors import SchemaOutdated
 from imageapi.database.migration import check_schema
 
 router = APIRouter(tags=["operation"])
@@ -44,7 +43,7 @@ async def get_health() -> Response:
     operation_id="getReadiness",
     response_model=Health,
     response_description="It is ready",
-    responses=problem_responses(SchemaOutdated),
+    responses=problem_responses(),
 )
 async def get_readiness(database: TheDatabase) -> Response:
     """Answer 200 while the database answers and its schema is current, else 503."""

@@ -63,6 +63,9 @@ _RETRY = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
 DATABASE_AWAY = Kind(
     "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
 )
+SCHEMA_OUTDATED = Kind(
+    "schema-outdated", HTTPStatus.SERVICE_UNAVAILABLE, "The database is not migrated", _RETRY
+)
 OVERLOADED = Kind("overloaded", HTTPStatus.SERVICE_UNAVAILABLE, "Too much is under way", _RETRY)
 RATE_LIMITED = Kind("rate-limited", HTTPStatus.TOO_MANY_REQUESTS, "That was too often", _RETRY)
 TOO_SLOW = Kind(
@@ -114,9 +117,7 @@ KINDS: Mapping[type[Exception], Kind] = {
     TooOften: RATE_LIMITED,
     Overloaded: OVERLOADED,
     TooSlow: TOO_SLOW,
-    SchemaOutdated: Kind(
-        "schema-outdated", HTTPStatus.SERVICE_UNAVAILABLE, "The database is not migrated", _RETRY
-    ),
+    SchemaOutdated: SCHEMA_OUTDATED,
     UnfitParameter: UNFIT,
     UnfitChange: UNFIT,
     RequestValidationError: UNFIT,
@@ -124,7 +125,7 @@ KINDS: Mapping[type[Exception], Kind] = {
 }
 
 #: What `admission` answers for every route, or the route itself.
-AT_ANY_TIME = (DatabaseAway, TooOften, Overloaded, Exception)
+AT_ANY_TIME = (DatabaseAway, SchemaOutdated, TooOften, Overloaded, Exception)
 #: What every route that verifies a token may answer.
 OF_TOKEN = (TokenRefused, IssuerAway)
 #: What every route under an album may answer.

@@ -7,8 +7,8 @@ once; writes are transactions on SQLAlchemy's pool. docs/decisions says why.
 import asyncio
 import time
 from collections.abc import AsyncIterator, Iterator, Mapping
-from contextlib import asynccontextmanager, contextmanager
-from typing import Any
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from typing import Any, Self
 
 import asyncpg
 from sqlalchemy import Dialect, text
@@ -18,11 +18,15 @@ from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql import ClauseElement
 
-from imageapi.database.errors import DatabaseAway
+from imageapi.database.errors import DatabaseAway, SchemaOutdated
 from imageapi.metrics import DATABASE_WAIT_SECONDS
 
 CONNECT_SECONDS = 5
-STATEMENT_SECONDS = 60
+#: How long a read, or a change from its first statement to its commit, may take in a service.
+READ_SECONDS = 10
+CHANGE_SECONDS = 15
+#: How long something may be done alone, which may be more than asking the database.
+ALONE_SECONDS = 90
 READ_CONNECTIONS = 4
 WRITE_CONNECTIONS = 5
 
@@ -37,6 +41,11 @@ SESSION = {
     "random_page_cost": "1.1",
     "enable_bitmapscan": "off",
     "enable_seqscan": "off",
+    # What was given up, or whose asker is gone, ends at the server too, and holds nobody up.
+    "client_connection_check_interval": "5s",
+    "tcp_keepalives_idle": "30",
+    "tcp_keepalives_interval": "10",
+    "tcp_keepalives_count": "3",
 }
 
 _AWAY = (
@@ -54,24 +63,52 @@ _AWAY = (
 
 _READ_WAIT_SECONDS = DATABASE_WAIT_SECONDS.labels("read")
 _WRITE_WAIT_SECONDS = DATABASE_WAIT_SECONDS.labels("write")
+_OUTDATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
+
 _HOLD_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
 
 @contextmanager
 def translated() -> Iterator[None]:
-    """Turn the driver's and SQLAlchemy's word for an unreachable database into DatabaseAway."""
+    """Turn what the driver and SQLAlchemy say into DatabaseAway and SchemaOutdated."""
     try:
         yield
+    except _OUTDATED as error:
+        raise SchemaOutdated from error
     except asyncpg.DataError:  # an InterfaceError by descent, but a mistake of ours
         raise
     except (*_AWAY, PoolTimeout) as error:
         raise DatabaseAway from error
     except DBAPIError as error:
         cause = error.orig.__cause__ if error.orig is not None else None
+        if isinstance(cause, _OUTDATED):
+            raise SchemaOutdated from error
         if isinstance(cause, _AWAY) or error.connection_invalidated:
             raise DatabaseAway from error
         raise
+
+
+class _Deadline:
+    """A context at whose time the connection that it watches is broken off.
+
+    Cancelling would ask the server, which may be what does not answer.
+    """
+
+    def __init__(self) -> None:
+        self._timer: asyncio.TimerHandle | None = None
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+
+    def watch(self, connection: Any, seconds: float | None) -> None:
+        """Break the connection off in so many seconds, never where None is given."""
+        if seconds is not None:
+            self._timer = asyncio.get_running_loop().call_later(seconds, connection.terminate)
 
 
 class Statement:
@@ -89,10 +126,14 @@ class Statement:
 
 
 class Database:
-    """One PostgreSQL database: ``read`` a statement, or write in a ``transaction``."""
+    """One PostgreSQL database: ``read`` a statement, or write in a ``transaction``.
 
-    def __init__(self, dsn: str) -> None:
+    One that ``is_impatient`` gives up what takes too long: clients wait for it.
+    """
+
+    def __init__(self, dsn: str, *, is_impatient: bool = False) -> None:
         self._dsn = dsn
+        self._is_impatient = is_impatient
         self._reads: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
         self._engine: AsyncEngine = create_async_engine(
@@ -119,31 +160,39 @@ class Database:
         with translated():
             started = time.perf_counter()
             pool = await self._pool()
-            async with asyncio.timeout(CONNECT_SECONDS) as patience, pool.acquire() as connection:
+            async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
                 _READ_WAIT_SECONDS.observe(time.perf_counter() - started)
-                patience.reschedule(asyncio.get_running_loop().time() + STATEMENT_SECONDS)
-                rows: list[asyncpg.Record] = await connection.fetch(
-                    statement.text, *statement.arguments(values)
-                )
-                return rows
+                with self._deadline(connection, READ_SECONDS):
+                    rows: list[asyncpg.Record] = await connection.fetch(
+                        statement.text, *statement.arguments(values)
+                    )
+                    return rows
 
     def held(self) -> "HeldConnection":
         """A connection to be held, for one reader at a time."""
         return HeldConnection(self)
 
     @asynccontextmanager
-    async def transaction(self) -> AsyncIterator[AsyncConnection]:
-        """A transaction, committed when the block ends, undone when it raises."""
+    async def transaction(self, seconds: float = CHANGE_SECONDS) -> AsyncIterator[AsyncConnection]:
+        """A transaction, committed when the block ends, undone when it raises.
+
+        An impatient database breaks it off after so many seconds.
+        """
         with translated():
             started = time.perf_counter()
-            async with self._engine.begin() as connection:
+            async with AsyncExitStack() as held:
+                deadline = held.enter_context(_Deadline())  # which sees the commit through
+                async with asyncio.timeout(CONNECT_SECONDS):
+                    connection = await held.enter_async_context(self._engine.begin())
+                    raw = (await connection.get_raw_connection()).driver_connection
+                deadline.watch(raw, seconds if self._is_impatient else None)
                 _WRITE_WAIT_SECONDS.observe(time.perf_counter() - started)
                 yield connection
 
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[None]:
         """A block that nobody else is in at the same time with the same name, on any machine."""
-        async with self.transaction() as connection:
+        async with self.transaction(ALONE_SECONDS) as connection:
             await connection.execute(_HOLD_NAME, {"name": name})
             yield
 
@@ -152,6 +201,11 @@ class Database:
         if self._reads is not None:
             await self._reads.close()
         await self._engine.dispose()
+
+    def _deadline(self, connection: Any, seconds: float) -> _Deadline:
+        deadline = _Deadline()
+        deadline.watch(connection, seconds if self._is_impatient else None)
+        return deadline
 
     async def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
         # Opened when first needed, so that the service starts, and says 503, without a database.
@@ -205,7 +259,7 @@ class HeldConnection:
         if prepared is None:
             prepared = await self._connection.prepare(statement.text)
             self._prepared[statement.text] = prepared
-        return await prepared.fetch(*statement.arguments(values), timeout=STATEMENT_SECONDS)
+        return await prepared.fetch(*statement.arguments(values), timeout=READ_SECONDS)
 
 
 async def _nothing_to_reset(connection: object) -> None:

@@ -2,7 +2,6 @@
 
 from pathlib import Path
 
-import asyncpg
 from sqlalchemy import Connection, column, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
@@ -38,10 +37,7 @@ async def migrate(database: Database, target: str = "head") -> bool:
 
 async def check_schema(database: Database) -> None:
     """Return where the schema is current; raise SchemaOutdated, or DatabaseAway."""
-    try:
-        rows = await database.read(_CURRENT)
-    except asyncpg.UndefinedTableError as error:
-        raise SchemaOutdated from error
+    rows = await database.read(_CURRENT)
     if [row["version_num"] for row in rows] != [SCHEMA_VERSION]:
         raise SchemaOutdated
 

@@ -49,7 +49,8 @@ class Versions:
             try:
                 rows = await self._connection.read(_VERSIONS, album_ids=list(asked))
             except Exception as error:  # noqa: BLE001 - it is for those who wait
-                for future in _still_waiting(asked.values()):
+                late, self._waiting = self._waiting, {}  # who came meanwhile need not try as well
+                for future in _still_waiting([*asked.values(), *late.values()]):
                     future.set_exception(error)
             else:
                 versions: dict[str, int] = {row[0]: row[1] for row in rows}

@@ -1,0 +1,289 @@
+"""Faults: clients hear 503 in time, nothing that was answered is lost, and nobody restarts."""
+
+import asyncio
+import json
+import os
+import signal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+
+import pictures
+from conftest import Command, Service
+from factories import SECRET, record
+from faults import ALBUM, Clients, SlowRelay, client_of, processes_of, stopped, under_load
+from imageapi.auth.errors import TokenExpired
+from imageapi.auth.tokens import Tokens
+from imageapi.database.embedded.joining import running
+from imageapi.database.engine import CHANGE_SECONDS, CONNECT_SECONDS
+from s3 import Bucket, s3_server
+
+#: Nobody waits longer: a connection, then a change. And a little, on these machines.
+LONGEST_SECONDS = CONNECT_SECONDS + CHANGE_SECONDS + 3
+RECORDS = [record(ALBUM, number) for number in range(20)]
+PUBLIC_IDS = [each["public_id"] for each in RECORDS]
+OK_AND_AWAY = {200, 503}
+
+
+@pytest.fixture
+def cluster(tmp_path: Path) -> Iterator[tuple[str, Path]]:
+    """A PostgreSQL of the test's own: its address, and its data directory."""
+    with running(tmp_path / "data") as dsn:
+        yield dsn, tmp_path / "data"
+
+
+@pytest.fixture
+def command(cluster: tuple[str, Path], environment: dict[str, str], tmp_path: Path) -> Command:
+    """Commands on that PostgreSQL, with images in it."""
+    command = Command({**environment, "IMAGEAPI_DATABASE_URL": cluster[0]}, tmp_path)
+    assert command("import", "-", stdin=json.dumps(RECORDS).encode()).returncode == 0
+    return command
+
+
+@pytest.fixture
+def fired_at(command: Command, tmp_path: Path) -> Iterator[Service]:
+    """The service over that PostgreSQL."""
+    with (tmp_path / "log").open("wb") as log, command.serving(log=log) as service:
+        yield service
+
+
+async def checked(clients: Clients, statuses: set[int] = OK_AND_AWAY) -> None:
+    """Nobody saw anything else, nobody waited too long, nothing is lost."""
+    assert set(clients.seen.statuses) <= statuses, clients.seen
+    assert clients.seen.statuses[200] > 0
+    assert clients.seen.longest_seconds < LONGEST_SECONDS
+    assert await clients.lost() == set()
+
+
+async def test_database_that_is_killed(fired_at: Service, cluster: tuple[str, Path]) -> None:
+    async with under_load(fired_at.address, PUBLIC_IDS) as clients:
+        await asyncio.sleep(1)
+        for _ in range(2):
+            os.kill(processes_of(cluster[1])[0], signal.SIGKILL)
+            await asyncio.sleep(1)
+        assert await clients.recovered() < 10
+        await asyncio.sleep(0.5)
+        await checked(clients)
+        assert clients.seen.statuses[503] > 0
+        assert set(clients.seen.kinds) == {"database-away"}
+
+
+async def test_backends_that_are_killed(fired_at: Service, cluster: tuple[str, Path]) -> None:
+    """As by an operator who ends sessions, or a failover: at any moment of a change."""
+    administrator = await asyncpg.connect(cluster[0])
+    async with under_load(fired_at.address, PUBLIC_IDS) as clients:
+        clients.pause_seconds = 0.0
+        for _ in range(40):
+            await administrator.execute(
+                "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                " WHERE pid <> pg_backend_pid() AND application_name = 'imageapi'"
+            )
+            await asyncio.sleep(0.05)
+        assert await clients.recovered() < 5
+        await checked(clients)
+    await administrator.close()
+
+
+async def test_database_that_hangs(fired_at: Service, cluster: tuple[str, Path]) -> None:
+    async with under_load(fired_at.address, PUBLIC_IDS) as clients:
+        await asyncio.sleep(0.5)
+        with stopped(processes_of(cluster[1])):
+            await asyncio.sleep(LONGEST_SECONDS + 2)
+        assert await clients.recovered() < 10
+        await checked(clients)
+        assert clients.seen.statuses[503] > 0
+
+
+async def test_database_behind_a_lock(fired_at: Service, cluster: tuple[str, Path]) -> None:
+    """A migration by hand, say: nobody waits for it forever."""
+    administrator = await asyncpg.connect(cluster[0])
+    async with under_load(fired_at.address, PUBLIC_IDS) as clients:
+        await asyncio.sleep(0.5)
+        async with administrator.transaction():
+            await administrator.execute("LOCK TABLE images, albums IN ACCESS EXCLUSIVE MODE")
+            await asyncio.sleep(CHANGE_SECONDS + 3)
+            asking = await administrator.fetchval(
+                "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
+            )
+            assert asking < 20  # what was given up ends at the server too
+        assert await clients.recovered() < 10
+        await checked(clients)
+        assert clients.seen.statuses[503] > 0
+    await administrator.close()
+
+
+async def test_database_without_a_free_connection(
+    fired_at: Service, cluster: tuple[str, Path]
+) -> None:
+    async with AsyncExitStack() as held:
+
+        async def take_all() -> None:
+            while True:
+                try:
+                    connection = await asyncpg.connect(cluster[0])
+                except asyncpg.PostgresError:
+                    return
+                held.push_async_callback(connection.close)
+
+        await take_all()
+        async with client_of(fired_at.address) as client:
+            answer = await client.get(f"/api/v1/albums/{ALBUM}/tags")
+            assert answer.status_code == 503
+            assert answer.json()["type"] == "urn:imageapi:problem:database-away"
+    async with under_load(fired_at.address, PUBLIC_IDS) as clients:
+        assert await clients.recovered() < 10
+        await checked(clients)
+
+
+async def test_disk_of_the_database_that_is_full(
+    fired_at: Service, cluster: tuple[str, Path]
+) -> None:
+    """What PostgreSQL says then, in the middle of a change: reads go on, no change is half made."""
+    administrator = await asyncpg.connect(cluster[0])
+    await administrator.execute(
+        "CREATE FUNCTION full_disk() RETURNS trigger LANGUAGE plpgsql AS"
+        " $$ BEGIN RAISE EXCEPTION 'no space left' USING ERRCODE = 'disk_full'; END $$;"
+        "CREATE TRIGGER full_disk BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION full_disk()"
+    )
+    async with under_load(fired_at.address, PUBLIC_IDS) as clients:
+        await asyncio.sleep(1)
+        assert clients.tagged == set()
+        answer = await clients.service.get(f"/api/v1/albums/{ALBUM}/images")
+        assert {len(image["infos"]["tags"]) for image in answer.json()} == {1}
+        await administrator.execute("DROP TRIGGER full_disk ON events")
+        assert await clients.recovered() < 5
+        await asyncio.sleep(0.5)
+        await checked(clients)
+        assert set(clients.seen.kinds) == {"database-away"}
+    await administrator.close()
+
+
+async def test_schema_that_is_not_current(fired_at: Service, cluster: tuple[str, Path]) -> None:
+    administrator = await asyncpg.connect(cluster[0])
+    await administrator.execute("ALTER TABLE images RENAME TO elsewhere")
+    async with client_of(fired_at.address) as client:
+        images = f"/api/v1/albums/{ALBUM}/images"
+        for method, path in (
+            *(("GET", f"{images}/untag"), ("GET", images), ("GET", f"/api/v1/albums/{ALBUM}/tags")),
+            ("PUT", f"{images}/{PUBLIC_IDS[0]}/tags/a"),
+        ):
+            answer = await client.request(method, path)
+            assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), path
+            assert answer.json()["type"] == "urn:imageapi:problem:schema-outdated"
+    await administrator.close()
+
+
+def upload(seed: int) -> dict[str, Any]:
+    return {"files": {"file": ("a.jpg", pictures.jpeg(seed=seed))}}
+
+
+@asynccontextmanager
+async def over_s3(command: Command, log: Path) -> AsyncIterator[tuple[Service, SlowRelay, Bucket]]:
+    """The service over a bucket, with a relay between that holds back or breaks off."""
+    with s3_server() as endpoint:
+        bucket = Bucket(endpoint, "under-fire")
+        host, _, port = bucket.endpoint.removeprefix("http://").partition(":")
+        async with SlowRelay(host, int(port)) as relay:
+            more = {
+                **bucket.environment,
+                "AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}",
+                "IMAGEAPI_STORE_URL": f"s3://{bucket.name}",
+            }
+            with log.open("wb") as file, command.serving(log=file, **more) as service:
+                yield service, relay, bucket
+
+
+@pytest.mark.parametrize("fault", ["hangs", "breaks off"])
+async def test_store_that_fails(command: Command, tmp_path: Path, fault: str) -> None:
+    images = f"/api/v1/albums/{ALBUM}/images"
+    async with (
+        over_s3(command, tmp_path / "log") as (service, relay, _),
+        client_of(service.address) as client,
+        asyncio.timeout(120),
+    ):
+        first = await client.post(images, **upload(1))
+        assert first.status_code == 201
+        relay.hold()
+        if fault == "breaks off":
+            relay.break_off()
+        started = asyncio.get_running_loop().time()
+        asked = [
+            client.post(images, **upload(2)),
+            client.get(first.json()["thumbnails"]["full"]),
+            client.get(f"{images}/untag"),
+            client.put(f"{images}/{PUBLIC_IDS[0]}/tags/while-it-is-away"),
+        ]
+        posted, shown, listed, tagged = await asyncio.gather(*asked)
+        took = asyncio.get_running_loop().time() - started
+        assert [posted.status_code, shown.status_code] == [503, 503]
+        assert posted.json()["type"] == "urn:imageapi:problem:store-away"
+        assert [listed.status_code, tagged.status_code] == [200, 200]
+        assert took < 45
+        relay.let_go()
+        relay.break_off()
+        assert (await client.post(images, **upload(2))).status_code in (200, 201)
+        assert (await client.get(first.json()["thumbnails"]["full"])).status_code == 200
+        untagged = (await client.get(f"{images}/untag")).json()
+        assert len(untagged) == len(RECORDS) - 1 + 2
+
+
+async def test_worker_that_is_killed(command: Command, tmp_path: Path) -> None:
+    """Whoever asked it sees the connection end; the others go on, and it is replaced."""
+    broken = 0
+    log_path = tmp_path / "log"
+    with log_path.open("wb") as log, command.serving("--workers", "2", log=log) as service:
+        parent = psutil.Process(service.process.pid)
+        tagged: set[tuple[str, str]] = set()
+
+        async def write(name: str) -> None:
+            nonlocal broken
+            for number in range(60):
+                public_id = PUBLIC_IDS[number % len(PUBLIC_IDS)]
+                path = f"/api/v1/albums/{ALBUM}/images/{public_id}/tags/{name}-{number}"
+                async with client_of(service.address) as client:
+                    try:
+                        answer = await client.put(path)
+                    except httpx.TransportError:
+                        broken += 1
+                        continue
+                    assert answer.status_code in (200, 503)
+                    if answer.is_success:
+                        tagged.add((public_id, f"{name}-{number}"))
+
+        async def kill() -> None:
+            for _ in range(3):
+                await asyncio.sleep(0.5)
+                workers = [
+                    each for each in parent.children() if "spawn_main" in str(each.cmdline())
+                ]
+                workers[0].kill()
+
+        await asyncio.gather(kill(), *(write(f"k{each}") for each in range(4)))
+        async with client_of(service.address) as client:
+            clients = Clients(client, PUBLIC_IDS, tagged=tagged)
+            assert await clients.recovered() < 15
+            assert await clients.lost() == set()
+    assert tagged
+    assert broken < 100
+
+
+def test_clock_that_jumps_does_not_let_the_expired_in() -> None:
+    """A token is as old as the clock says, remembered or not; back again it is good again."""
+    now = [1_000_000.0]
+    tokens = Tokens(SECRET, now=lambda: now[0])
+    token = tokens.issue(ALBUM, ["image_list"], timedelta(hours=1))
+    header = f"Bearer {token}".encode()
+    asyncio.run(tokens.of_header(header))
+    now[0] += 3601
+    assert tokens.remembered(header) is None
+    with pytest.raises(TokenExpired):
+        asyncio.run(tokens.of_header(header))
+    now[0] -= 7200
+    assert asyncio.run(tokens.of_header(header)).albums_with("image_list") == [ALBUM]
