@@ -30,6 +30,7 @@ from imageapi.database.transfers import add_images
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
 from imageapi.transfer.reader import new_image
+from pooler import pgbouncer
 
 # The same examples each time, on however slow a machine; --hypothesis-profile=explore goes further.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
@@ -44,6 +45,12 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--write-examples",
         action="store_true",
         help="write what test_document.py sees into the OpenAPI document's examples",
+    )
+    parser.addoption(
+        "--through",
+        choices=("direct", "pgbouncer", "hosts", "workers"),
+        default="direct",
+        help="how the service reaches its database, or clients the service (test_through.py)",
     )
 
 
@@ -82,10 +89,25 @@ async def empty_dsn(server: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
-def settings(server: str, tmp_path_factory: pytest.TempPathFactory) -> Settings:
-    return Settings(
-        database_url=server, token_secret=SECRET, data_dir=tmp_path_factory.mktemp("own")
-    )
+def through(
+    request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[dict[str, str]]:
+    """The settings that lead the service to its database."""
+    how = request.config.getoption("--through")
+    if how == "pgbouncer":
+        with pgbouncer(server, tmp_path_factory.mktemp("pgbouncer")) as dsn:
+            yield {"database_url": dsn, "database_pooler": "true"}
+    elif how == "hosts":  # the first of them is not there
+        folder = tmp_path_factory.mktemp("nobody")
+        url = server.replace("?host=", f"?host={folder},").replace("port=5432", "port=5432,5432")
+        yield {"database_url": f"{url}&target_session_attrs=read-write"}
+    else:
+        yield {"database_url": server}
+
+
+@pytest.fixture(scope="session")
+def settings(through: dict[str, Any], tmp_path_factory: pytest.TempPathFactory) -> Settings:
+    return Settings(**through, token_secret=SECRET, data_dir=tmp_path_factory.mktemp("own"))
 
 
 @pytest.fixture(scope="session")
@@ -105,8 +127,16 @@ async def app(database: Database, settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 @pytest.fixture(scope="session")
-async def client(app: FastAPI) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application itself, without a socket between."""
+async def client(
+    request: pytest.FixtureRequest, app: FastAPI, imageapi: "Command", settings: Settings
+) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application itself, without a socket between, or of several workers."""
+    if request.config.getoption("--through") == "workers":
+        data = {"IMAGEAPI_DATA_DIR": str(settings.data_dir)}
+        with imageapi.serving("--workers", "3", log=subprocess.DEVNULL, **data) as service:
+            async with httpx.AsyncClient(base_url=service.address, trust_env=False) as client:
+                yield client
+        return
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
@@ -234,10 +264,11 @@ class Service:
 
 
 @pytest.fixture(scope="session")
-def environment(server: str) -> dict[str, str]:
+def environment(through: dict[str, str]) -> dict[str, str]:
     """What the commands see: the session's database, and nothing of the tester's."""
     kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
-    return {**kept, "IMAGEAPI_DATABASE_URL": server, "IMAGEAPI_TOKEN_SECRET": SECRET}
+    led = {f"IMAGEAPI_{name.upper()}": value for name, value in through.items()}
+    return {**kept, **led, "IMAGEAPI_TOKEN_SECRET": SECRET}
 
 
 @pytest.fixture(scope="session")

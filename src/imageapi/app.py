@@ -115,7 +115,10 @@ def create_app(settings: Settings) -> FastAPI:
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with (
             open_database(
-                settings.database_address, settings.data_dir, is_impatient=True
+                settings.database_address,
+                settings.data_dir,
+                is_impatient=True,
+                is_pooled=settings.database_pooler,
             ) as database,
             AsyncExitStack() as opened,
         ):

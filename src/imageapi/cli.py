@@ -11,7 +11,7 @@ import re
 import sys
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import AbstractAsyncContextManager, ExitStack, asynccontextmanager
 from datetime import timedelta
 from pathlib import Path
 from typing import IO, Annotated, Any, cast
@@ -380,9 +380,14 @@ def _rendering(settings: Settings) -> Rendering:
     return Rendering(settings.time_zone, settings.sizes)
 
 
+def _opened(settings: Settings) -> AbstractAsyncContextManager[Database]:
+    is_pooled = settings.database_pooler
+    return open_database(settings.database_address, settings.data_dir, is_pooled=is_pooled)
+
+
 @asynccontextmanager
 async def _current_database(settings: Settings) -> AsyncIterator[Database]:
-    async with open_database(settings.database_address, settings.data_dir) as database:
+    async with _opened(settings) as database:
         await bring_up_to_date(database, _rendering(settings))
         yield database
 
@@ -398,7 +403,7 @@ async def _current_studio(settings: Settings) -> AsyncIterator[Studio]:
 
 
 async def _migrate(settings: Settings) -> bool:
-    async with open_database(settings.database_address, settings.data_dir) as database:
+    async with _opened(settings) as database:
         return await bring_up_to_date(database, _rendering(settings))
 
 

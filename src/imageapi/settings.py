@@ -107,6 +107,11 @@ class Settings(BaseSettings):
         description="`postgresql://…`, several hosts allowed; without it an embedded PostgreSQL "
         "in the data directory",
     )
+    database_pooler: bool = Field(
+        default=False,
+        description="the URL leads to a pooler that hands out connections for a transaction each, "
+        "such as PgBouncer",
+    )
     data_dir: Path = Field(
         default=Path("data"),
         description="the embedded database, the pictures, the generated secret",

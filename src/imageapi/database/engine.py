@@ -48,6 +48,16 @@ SESSION = {
     "tcp_keepalives_count": "3",
 }
 
+#: The same for a transaction by a pooler, whose connections are everybody's.
+_BEGIN = "BEGIN; " + " ".join(
+    f"SET LOCAL {name} = {value};" for name, value in SESSION.items() if name.startswith("enable_")
+)
+#: Without a name, since others use the same connection before and after.
+_UNPREPARED: Mapping[str, Any] = {
+    "prepared_statement_cache_size": 0,
+    "prepared_statement_name_func": lambda: "",
+}
+
 _AWAY = (
     OSError,
     TimeoutError,
@@ -128,17 +138,25 @@ class Statement:
 class Database:
     """One PostgreSQL database: ``read`` a statement, or write in a ``transaction``.
 
-    One that ``is_impatient`` gives up what takes too long: clients wait for it.
+    One that ``is_impatient`` gives up what takes too long: clients wait for it. One that
+    ``is_pooled`` is reached by a pooler that hands out connections for a transaction each, such as
+    PgBouncer: nothing outlasts a transaction, neither prepared statements nor settings.
     """
 
-    def __init__(self, dsn: str, *, is_impatient: bool = False) -> None:
+    def __init__(self, dsn: str, *, is_impatient: bool = False, is_pooled: bool = False) -> None:
         self._dsn = dsn
         self._is_impatient = is_impatient
+        self.is_pooled = is_pooled
+        self._connecting: dict[str, Any] = {"timeout": CONNECT_SECONDS}
+        self._connecting |= (
+            {"statement_cache_size": 0} if is_pooled else {"server_settings": SESSION}
+        )
         self._reads: asyncpg.Pool[asyncpg.Record] | None = None
         self._opening = asyncio.Lock()
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self.connect,
+            connect_args=dict(_UNPREPARED) if is_pooled else {},
             pool_size=WRITE_CONNECTIONS,
             max_overflow=0,
             pool_timeout=CONNECT_SECONDS,
@@ -146,14 +164,14 @@ class Database:
             json_serializer=str,  # records are texts already, and stay the texts they are
             json_deserializer=str,
         )
+        # asyncpg takes and gives JSON as text by itself. To be told so it would ask the server for
+        # the types, and prepare that.
+        dialect: Any = self._engine.dialect
+        dialect.setup_asyncpg_json_codec = dialect.setup_asyncpg_jsonb_codec = _nothing_to_set_up
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """A connection of one's own."""
-        return await asyncpg.connect(
-            self._dsn,
-            timeout=CONNECT_SECONDS,
-            server_settings=SESSION,
-        )
+        return await asyncpg.connect(self._dsn, **self._connecting)
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """The statement's rows, as of now; raises DatabaseAway."""
@@ -163,10 +181,7 @@ class Database:
             async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
                 _READ_WAIT_SECONDS.observe(time.perf_counter() - started)
                 with self._deadline(connection, READ_SECONDS):
-                    rows: list[asyncpg.Record] = await connection.fetch(
-                        statement.text, *statement.arguments(values)
-                    )
-                    return rows
+                    return await self._fetch(connection, statement, values)
 
     def held(self) -> "HeldConnection":
         """A connection to be held, for one reader at a time."""
@@ -202,6 +217,24 @@ class Database:
             await self._reads.close()
         await self._engine.dispose()
 
+    async def _fetch(
+        self, connection: Any, statement: Statement, values: Mapping[str, Any]
+    ) -> list[asyncpg.Record]:
+        """The rows; by a pooler in a transaction, which is on one connection."""
+        if not self.is_pooled:
+            rows: list[asyncpg.Record] = await connection.fetch(
+                statement.text, *statement.arguments(values)
+            )
+            return rows
+        try:
+            await connection.execute(_BEGIN)
+            rows = await connection.fetch(statement.text, *statement.arguments(values))
+            await connection.execute("COMMIT")
+        except BaseException:
+            connection.terminate()
+            raise
+        return rows
+
     def _deadline(self, connection: Any, seconds: float) -> _Deadline:
         deadline = _Deadline()
         deadline.watch(connection, seconds if self._is_impatient else None)
@@ -218,9 +251,8 @@ class Database:
                     min_size=0,
                     max_size=READ_CONNECTIONS,
                     max_inactive_connection_lifetime=0,
-                    timeout=CONNECT_SECONDS,
                     reset=_nothing_to_reset,
-                    server_settings=SESSION,
+                    **self._connecting,
                 )
         return self._reads
 
@@ -238,6 +270,8 @@ class HeldConnection:
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """The statement's rows, as of now; raises DatabaseAway."""
+        if self._database.is_pooled:
+            return await self._database.read(statement, **values)
         with translated():
             try:
                 return await self._read(statement, values)
@@ -260,6 +294,10 @@ class HeldConnection:
             prepared = await self._connection.prepare(statement.text)
             self._prepared[statement.text] = prepared
         return await prepared.fetch(*statement.arguments(values), timeout=READ_SECONDS)
+
+
+async def _nothing_to_set_up(connection: object) -> None:
+    """Every connection is as it should be from the start."""
 
 
 async def _nothing_to_reset(connection: object) -> None:

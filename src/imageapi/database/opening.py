@@ -19,11 +19,11 @@ def database_server(url: str | None, data_dir: Path) -> AbstractContextManager[s
 
 @asynccontextmanager
 async def open_database(
-    url: str | None, data_dir: Path, *, is_impatient: bool = False
+    url: str | None, data_dir: Path, *, is_impatient: bool = False, is_pooled: bool = False
 ) -> AsyncIterator[Database]:
     """The database of that server, for as long as needed."""
     with database_server(url, data_dir) as dsn:
-        database = Database(dsn, is_impatient=is_impatient)
+        database = Database(dsn, is_impatient=is_impatient, is_pooled=is_pooled)
         try:
             yield database
         finally:

@@ -211,9 +211,9 @@ async def export_records(database: Database, album_id: str) -> AsyncIterator[str
         connection = await database.connect()
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                async for row in connection.cursor(
-                    _EXPORT.text, *_EXPORT.arguments({"album_id": album_id}), prefetch=500
-                ):
+                prepared = await connection.prepare(_EXPORT.text, name="")  # as a pooler needs it
+                arguments = _EXPORT.arguments({"album_id": album_id})
+                async for row in prepared.cursor(*arguments, prefetch=500):
                     yield row[0]
         finally:
             await connection.close()
