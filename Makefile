@@ -15,7 +15,7 @@ export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help run test install check format docs dist bench sdk drill scale lock secrets clean
+.PHONY: help run test install check format docs dist bench sdk drill soak scale lock secrets clean
 
 help:  ## what there is
 	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
@@ -63,6 +63,9 @@ sdk: $(VENV)/.installed $(VENV)-sdk/.installed  ## a generated client: make sdk 
 drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment
 	@$(BIN)/python scripts/drill_import.py
 	@$(BIN)/python scripts/drill_uploads.py
+
+soak: $(VENV)/.dev  ## half an hour of mixed load: memory and waits at its end as at its start
+	@$(BIN)/python scripts/drill_soak.py
 
 scale: $(VENV)/.dev  ## the same calls at 10 thousand images and at 10 million (20 minutes, 20 GB)
 	@$(BIN)/python scripts/drill_scale.py

@@ -25,7 +25,7 @@ ALBUM = "drill"
 
 def generated(count: int, seed: int) -> Iterator[dict[str, Any]]:
     """Untagged records, no two alike, in the order of the queue, written as the service writes."""
-    chance = random.Random(seed)  # noqa: S311 - repeatable, not secret
+    chance = random.Random(seed)
     sample = json.loads(SAMPLE.read_text())[0]
     first = datetime(2026, 1, 1, tzinfo=timezone(timedelta(hours=1)))
     for number in range(count):

@@ -143,7 +143,7 @@ class Grown:
         self._taggable: dict[str, list[UUID]] = {}
         self._tagged: dict[str, UUID] = {}
         self._turn = 0
-        self._chance = random.Random(1)  # noqa: S311 - repeatable, not secret
+        self._chance = random.Random(1)
 
     async def grow(self, images: int) -> float:
         """Add albums until there are about so many images; return the seconds it took."""

@@ -72,7 +72,7 @@ class Picture:
 
     def content(self) -> bytes:
         """A JPEG like no other, the same each time."""
-        dice, file = random.Random(self.number), io.BytesIO()  # noqa: S311 - repeatable, not secret
+        dice, file = random.Random(self.number), io.BytesIO()
         Image.frombytes("RGB", (48, 32), dice.randbytes(48 * 32 * 3)).save(file, "JPEG")
         content = file.getvalue() + dice.randbytes(0 if self.number % LARGE else LARGE_BYTES)
         self.md5 = md5_of(content)
@@ -186,7 +186,7 @@ class Drill:
 
     def __init__(self, service: Service, seed: int) -> None:
         self.service = service
-        self.dice = random.Random(seed)  # noqa: S311 - repeatable, not secret
+        self.dice = random.Random(seed)
         self.pictures: list[Picture] = []
         self.unanswered: list[Change] = []
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
