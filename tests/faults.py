@@ -25,6 +25,7 @@ class Seen:
     statuses: Counter[int] = field(default_factory=Counter)
     longest_seconds: float = 0.0
     kinds: Counter[str] = field(default_factory=Counter)
+    recovery_seconds: float = 0.0
 
     def note(self, answer: httpx.Response, seconds: float) -> None:
         """Count the answer, which must be of those that a fault may have."""
@@ -98,7 +99,8 @@ class Clients:
             while not (await self.service.request(method, path)).is_success:
                 assert time.monotonic() - started < patience_seconds, path
                 await asyncio.sleep(0.05)
-        return time.monotonic() - started
+        self.seen.recovery_seconds = time.monotonic() - started
+        return self.seen.recovery_seconds
 
 
 def client_of(address: str) -> httpx.AsyncClient:

@@ -157,3 +157,15 @@ def test_makefile_has_what_the_docs_name() -> None:
     pages = "\n".join(page.read_text() for page in PAGES)
     named = set(re.findall(r"(?:`|^    |^)make ([a-z]+)", pages, re.MULTILINE))
     assert {"run", "test", "install", "check", "bench", "secrets"} <= named <= known
+
+
+def test_security_page_names_tests_that_there_are() -> None:
+    page = (PROJECT / "docs/security.md").read_text()
+    named = set(re.findall(r"`(test_\w+)`", page))
+    there = {
+        name
+        for path in (PROJECT / "tests").glob("test_*.py")
+        for name in re.findall(r"def (test_\w+)", path.read_text())
+    }
+    assert len(named) > 30
+    assert named <= there

@@ -68,6 +68,7 @@ _AWAY = (
     asyncpg.InvalidCatalogNameError,
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.OperatorInterventionError,  # shutting down, starting up, cancelled
+    asyncpg.TransactionRollbackError,  # two waited for each other, and this one was undone
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
 
