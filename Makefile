@@ -66,9 +66,10 @@ sdk: $(VENV)/.installed $(VENV)-sdk/.installed  ## a generated client: make sdk 
 		"$(FOLDER)" dist/openapi.json
 	@echo "The client is in $(FOLDER); docs/sdk.md says how to use it"
 
-drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment
+drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment; migrations on a million images
 	@$(BIN)/python scripts/drill_import.py
 	@$(BIN)/python scripts/drill_uploads.py
+	@$(BIN)/python scripts/drill_migrations.py
 
 soak: $(VENV)/.dev  ## half an hour of mixed load: memory and waits at its end as at its start
 	@$(BIN)/python scripts/drill_soak.py
