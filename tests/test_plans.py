@@ -313,12 +313,22 @@ async def sent(filled: Recording) -> list[Sent]:
     return list({each.text: each for each in filled.sent}.values())
 
 
+async def as_by_a_pooler(filled: Recording) -> None:
+    """The same statements, each in a transaction of its own."""
+    pooled = Database(filled._dsn, is_pooled=True)
+    kept = UntaggedLists(pooled)
+    await kept.get(USUAL)
+    await kept.close()
+    await pooled.close()
+
+
 async def test_scenario_sends_every_statement_there_is(filled: Recording) -> None:
     names = {name for wanted in FILTERS.values() for name in wanted.conditions()}
     assert names == set(repository._CONDITIONS)
     with lines_run() as run:
         await lists(filled)
         await changes(filled)
+        await as_by_a_pooler(filled)
     not_run = [
         (name, lines.start)
         for name, lines in senders()

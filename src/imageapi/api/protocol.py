@@ -363,14 +363,8 @@ class PatientProtocol(HttpToolsProtocol):
 class DocumentedProtocol(PatientProtocol):
     """HTTP/1.1 with the contract's headers on whatever it answers; upgrades are passed over."""
 
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
+    def __init__(self, *given: Any, **named: Any) -> None:
+        super().__init__(*given, **named)
         self.app = DocumentedCase(self.app)
 
     def feed(self, data: bytes) -> None:
