@@ -1,11 +1,11 @@
 """`imageapi`, with less patience than it has, so that tests need not wait."""
 
-from imageapi.api import limits, protocol
+from imageapi.api import limits, patience
 from imageapi.cli import main
 
-protocol.HEAD_SECONDS = 1
-protocol.UNREAD_SECONDS = 2
-protocol.LINGER_SECONDS = 1
+patience.HEAD_SECONDS = 1
+patience.UNREAD_SECONDS = 2
+patience.LINGER_SECONDS = 1
 limits.BODY_SECONDS = 1
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ import pytest
 
 from conftest import Command, Service
 from factories import PROJECT, record
-from imageapi.api.protocol import LARGEST_HEAD_BYTES, MOST_HEADERS, MOST_WAITING_REQUESTS
+from imageapi.api.patience import LARGEST_HEAD_BYTES, MOST_HEADERS, MOST_WAITING_REQUESTS
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"

@@ -16,7 +16,8 @@ from starlette_compress import CompressMiddleware
 from imageapi.api.headers import DocumentedHeaders, Header, documented, request_id
 from imageapi.api.journal import Journal, recorder
 from imageapi.api.problems import DATABASE_AWAY, problem
-from imageapi.api.protocol import STATUS_OK, WHOLE_ANSWER, wire_head
+from imageapi.api.protocol import WHOLE_ANSWER
+from imageapi.api.wire import STATUS_OK, wire_head
 from imageapi.database.errors import DatabaseAway
 from imageapi.database.queue import KeptList, UntaggedLists
 from imageapi.records.values import ALBUM_ID

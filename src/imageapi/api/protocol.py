@@ -1,107 +1,22 @@
 """HTTP/1.1 as documented, where uvicorn alone would answer otherwise.
 
-Header names keep the case of the contract, and what is no HTTP at all, which no application ever
-sees, is answered with a problem and the documented headers too.
+Header names keep the case of the contract, and an upgrade that is offered is passed over. What is
+no HTTP at all, which no application ever sees, is answered by `patience`.
 """
 
-import asyncio
-import time
 from functools import partial
 from typing import Any
 
 import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
-from uvicorn.config import Config
-from uvicorn.protocols.http.httptools_impl import (
-    STATUS_LINE,
-    HttpToolsProtocol,
-    RequestResponseCycle,
-)
-from uvicorn.server import ServerState
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from imageapi.api.headers import documented, request_id
-from imageapi.api.problems import HEAD_TOO_LARGE, UNREADABLE, Kind, problem
-
-#: How long a head may take, in seconds, how large it may be, and how many lines it may have.
-HEAD_SECONDS = 10
-LARGEST_HEAD_BYTES = 64 * 1024
-MOST_HEADERS = 100
-#: So many requests of one connection may wait for the one before them.
-MOST_WAITING_REQUESTS = 32
-#: How long a client may leave what was written to it unread, in seconds.
-UNREAD_SECONDS = 30
-#: How long what is left of a body is read after the answer, in seconds.
-LINGER_SECONDS = 5
-#: How long connections that wait for a request are kept when the service stops, in seconds.
-STOPPING_SECONDS = 1
-
-
-class _AsWritten(bytes):
-    """A header's name that uvicorn, which asks for its lower case, sends as it is."""
-
-    __slots__ = ()
-
-    def lower(self) -> bytes:
-        return self
-
-
-class _ContentLength(_AsWritten):
-    """The one of them that uvicorn must know, lest it think that the answer is chunked."""
-
-    __slots__ = ()
-
-    def __eq__(self, other: object) -> bool:
-        return other == b"content-length"
-
-    def __hash__(self) -> int:
-        return hash(b"content-length")
-
-
-_AS_WRITTEN = {
-    name.lower(): _AsWritten(name)
-    for name in (
-        b"Cache-Control",
-        b"Pragma",
-        b"Expires",
-        b"X-Frame-Options",
-        b"X-XSS-Protection",
-        b"X-Content-Type-Options",
-        b"X-Download-Options",
-        b"X-Permitted-Cross-Domain-Policies",
-        b"X-token",
-        b"Content-Type",
-        b"Vary",
-        b"P3P",
-        b"X-Request-Id",
-        b"X-Runtime",
-        b"Link",
-        b"X-Total-Count",
-        b"Allow",
-        b"Retry-After",
-        b"WWW-Authenticate",
-        b"Content-Encoding",
-        b"ETag",
-        b"Location",
-    )
-} | {b"content-length": _ContentLength(b"Content-Length")}
-
-
-def as_written(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers with their names in the case of the contract."""
-    return [(_AS_WRITTEN.get(name, name), value) for name, value in headers]
-
+from imageapi.api.patience import PatientProtocol
+from imageapi.api.wire import as_written
 
 #: In ``scope["extensions"]``: a function that takes an answer's head and body as they go over the
 #: wire, sends them in one piece, and says whether it could.
 WHOLE_ANSWER = "imageapi.whole_answer"
-
-STATUS_OK = STATUS_LINE[200]
-
-
-def wire_head(status_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The head of an answer as it goes over the wire."""
-    lines = b"".join(b"%b: %b\r\n" % header for header in as_written(headers))
-    return b"%b%b\r\n" % (status_line, lines)
 
 
 def _send_whole(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
@@ -178,188 +93,6 @@ class _Resumed:
         self._is_known = False
 
 
-class _TooMuch(Exception):
-    """A head is larger, or more requests wait behind each other, than is read."""
-
-
-class PatientProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with an end to its patience: it has none of its own.
-
-    A head has to be there in time, and is limited. An answer has to be read. A body that nobody
-    wants is read for a while, so that its sender sees the answer. When the service stops, clients
-    that keep their connections hear of it with their next answer: none is closed on a request that
-    is on its way.
-    """
-
-    def __init__(
-        self,
-        config: Config,
-        server_state: ServerState,
-        app_state: dict[str, Any],
-        _loop: asyncio.AbstractEventLoop | None = None,
-    ) -> None:
-        super().__init__(config, server_state, app_state, _loop)
-        self._running: RequestResponseCycle | None = None
-        self._is_in_head = self._is_in_body = self._is_stopping = False
-        self._head_bytes = self._received_bytes = self._head_lines = 0
-        self._head_timer: asyncio.TimerHandle | None = None
-        self._unread_timer: asyncio.TimerHandle | None = None
-
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a head."""
-        super().connection_made(transport)
-        self._wait_for_head()
-
-    def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
-        for timer in (self._head_timer, self._unread_timer):
-            if timer is not None:
-                timer.cancel()
-        super().connection_lost(exc)
-
-    def data_received(self, data: bytes) -> None:
-        """Parse what has come, within the limits."""
-        if self.transport.is_closing():
-            return
-        self._unset_keepalive_if_required()
-        was_in_head, was_in_body, cycle = self._is_in_head, self._is_in_body, self.cycle
-        try:
-            self.feed(data)
-        except httptools.HttpParserError as error:
-            self.refuse(error.__context__)
-            return
-        if was_in_head and self._is_in_head:  # the parser keeps what is no whole line to itself
-            self._received_bytes += len(data)
-            if self._received_bytes > LARGEST_HEAD_BYTES:
-                self.refuse(_TooMuch())
-                return
-        is_nothing = not was_in_body and not self._is_in_body and cycle is self.cycle
-        if self._head_timer is None and (self._is_in_head or is_nothing):
-            self._wait_for_head()
-
-    def feed(self, data: bytes) -> None:
-        """Parse what has come; raises HttpParserError."""
-        self.parser.feed_data(data)
-
-    def on_message_begin(self) -> None:
-        """A head begins."""
-        self._is_in_head = True
-        self._head_bytes = self._received_bytes = self._head_lines = 0
-        super().on_message_begin()
-
-    def on_url(self, url: bytes) -> None:
-        """Take more of the target."""
-        self._count(url)
-        super().on_url(url)
-
-    def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; what comes behind a body is none (RFC 9110 §6.5.1)."""
-        self._head_lines += 1
-        self._count(name + value)
-        if self._is_in_head:
-            super().on_header(name, value)
-
-    def on_headers_complete(self) -> None:
-        """Begin to answer, or let the request wait for those before it."""
-        self._is_in_head, self._is_in_body = False, True
-        if self._head_timer is not None:
-            self._head_timer.cancel()
-            self._head_timer = None
-        if len(self.pipeline) >= MOST_WAITING_REQUESTS:
-            raise _TooMuch
-        super().on_headers_complete()
-        if self._is_stopping:
-            self.cycle.keep_alive = False
-
-    def on_message_complete(self) -> None:
-        """The body has ended."""
-        self._is_in_body = False
-        super().on_message_complete()
-
-    def on_response_complete(self) -> None:
-        """Wait for the next head, or for the end of a body that nobody wants, but not forever."""
-        super().on_response_complete()
-        if self.transport.is_closing():
-            self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
-        elif self._is_in_body and not self.pipeline:
-            self.loop.call_later(LINGER_SECONDS, self._close_unless_complete, self.cycle)
-
-    def pause_writing(self) -> None:
-        """Let the client read what is written before more is."""
-        super().pause_writing()
-        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
-
-    def resume_writing(self) -> None:
-        """Write on."""
-        if self._unread_timer is not None:
-            self._unread_timer.cancel()
-            self._unread_timer = None
-        super().resume_writing()
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, and do not wait for ever until the last answer is read."""
-        super().timeout_keep_alive_handler()
-        self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
-
-    def shutdown(self) -> None:
-        """Close the connection once no request is under way, nor may be on its way."""
-        if self._is_answering():
-            super().shutdown()
-        if not self._is_stopping or self._is_in_head:
-            self._is_stopping = True
-            self.loop.call_later(STOPPING_SECONDS, self.shutdown)
-        else:
-            super().shutdown()
-
-    def refuse(self, reason: BaseException | None) -> None:
-        """Say that what comes is no request that is read, once the one under way is answered."""
-        self.pipeline.clear()
-        running = self._running
-        if running is not None and not running.response_complete:
-            running.keep_alive = False
-            if running is not self.cycle or not self._is_in_body:
-                self.flow.pause_reading()
-                return
-            running.disconnected = True  # its body is broken: it waits for the rest in vain
-            running.message_event.set()
-        if running is not None and self._is_in_body and running.response_started:
-            self.transport.close()
-            return
-        is_too_much = isinstance(reason, _TooMuch)
-        self.transport.write(self.refusal(HEAD_TOO_LARGE if is_too_much else UNREADABLE))
-        self.transport.close()
-        self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
-
-    def refusal(self, kind: Kind) -> bytes:
-        """An answer to what is no request, as it goes over the wire."""
-        raise NotImplementedError
-
-    def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
-        self._running = cycle
-        super()._start_asgi_task(cycle, app)
-
-    def _is_answering(self) -> bool:
-        return self._running is not None and not self._running.response_complete
-
-    def _count(self, part: bytes) -> None:
-        self._head_bytes += len(part)
-        if self._head_bytes > LARGEST_HEAD_BYTES or self._head_lines > MOST_HEADERS:
-            raise _TooMuch
-
-    def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
-
-    def _head_is_late(self) -> None:
-        if self._is_answering():
-            self._wait_for_head()
-        else:
-            self.transport.abort()
-
-    def _close_unless_complete(self, cycle: RequestResponseCycle) -> None:
-        if self.cycle is cycle and self._is_in_body:
-            self.transport.close()
-
-
 class DocumentedProtocol(PatientProtocol):
     """HTTP/1.1 with the contract's headers on whatever it answers; upgrades are passed over."""
 
@@ -386,11 +119,3 @@ class DocumentedProtocol(PatientProtocol):
         """Let the application know that the body has ended, unless it has yet to come."""
         if not self.parser.should_upgrade() or not _framing(self.headers):
             super().on_message_complete()
-
-    def refusal(self, kind: Kind) -> bytes:
-        """A problem with the documented headers."""
-        id_ = request_id(None)
-        answer = problem(kind, kind.title + ".", id_)
-        headers = documented(answer.raw_headers, None, id_, time.perf_counter())
-        headers.append((b"connection", b"close"))
-        return wire_head(STATUS_LINE[answer.status_code], headers) + bytes(answer.body)
