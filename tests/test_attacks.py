@@ -12,6 +12,7 @@ import pytest
 import pictures
 from conftest import Service
 from factories import HEADER, claims, record, signed
+from imageapi.api.limits import BODY_SECONDS
 from imageapi.auth.tokens import ABILITIES
 from test_routes import BODIES, GUARDED, NOBODY, path_of
 
@@ -169,6 +170,29 @@ def test_signature_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch)
     assert [given for _, given in compared] == [
         each.encode() for each in (good, good[:-1] + "x", "", "é")
     ]
+
+
+WITH_BODY = [*BODIES, ("POST", "/api/v1/albums/{album_id}/images")]
+
+
+@pytest.mark.parametrize("route", WITH_BODY)
+@pytest.mark.parametrize("ability", [None, "wrong"])
+async def test_who_may_not_is_told_before_a_body_is_read(
+    service: Service, album: str, may: Any, route: tuple[str, str], ability: str | None
+) -> None:
+    """Nothing is kept of what strangers send, and nothing said of it."""
+    head = f"{route[0]} {path_of(route[1], album)} HTTP/1.1\r\nHost: test\r\n"
+    if ability is not None:
+        others = set(ABILITIES) - {GUARDED[route]}
+        head += f"Authorization: {may(album, *others)['Authorization']}\r\n"
+    kind = "multipart/form-data; boundary=b" if "tags" not in route[1] else "application/json"
+    head += f"Content-Type: {kind}\r\nContent-Length: 1000000\r\n\r\n"
+    reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
+    writer.write(head.encode() + b"{,")
+    answer = await asyncio.wait_for(reader.readline(), BODY_SECONDS / 2)
+    assert answer.split()[1] == (b"401" if ability is None else b"403")
+    writer.close()
+    await writer.wait_closed()
 
 
 BODY = b"x" * 5000

@@ -12,6 +12,7 @@ from hypothesis import strategies as st
 
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from imageapi.albums.geometry import edited
+from imageapi.database.repository import LARGEST_EVENT_CHUNK
 from imageapi.records.image import Image
 from imageapi.records.reading import read_record
 from test_routes import NOBODY
@@ -347,6 +348,18 @@ async def test_events_come_in_pages(filled: Album) -> None:
     assert seen == [2, 3, 4, 5, 6]
     for wrong in ("-1", "x", str(2**63)):
         await filled.ask("GET", f"/events?after={wrong}", 422)
+
+
+async def test_however_many_events_are_whole(filled: Album) -> None:
+    """A chunk and one more, in one answer or in pages of more than a chunk."""
+    for number in range(LARGEST_EVENT_CHUNK + 5):
+        await filled.ask("PUT", f"/images/{filled.ids[0]}/tags/{number}")
+    events = await filled.events(0)
+    assert [event["version"] for event in events] == list(range(1, LARGEST_EVENT_CHUNK + 7))
+    page = f"/events?after=1&limit={LARGEST_EVENT_CHUNK + 2}"
+    assert await filled.ask("GET", page) == events[1 : LARGEST_EVENT_CHUNK + 3]
+    assert await filled.ask("GET", f"/events?after={LARGEST_EVENT_CHUNK + 6}&limit=1") == []
+    assert await filled.ask("GET", f"/events?after={2**63 - 1}&limit=1000") == []
 
 
 async def test_albums_of_the_token_with_their_counts(

@@ -13,8 +13,10 @@ from conftest import Command
 from exchanges import service
 from factories import HEADER, claims, signed
 from imageapi.api.admission import network_of
+from imageapi.auth.tokens import ABILITIES
 from imageapi.database.engine import Database
 from imageapi.database.rates import Rate, Rates, TooOften
+from test_routes import BODIES, path_of
 
 PATH = "/api/v1/albums/an-album/images/untag"
 
@@ -43,6 +45,20 @@ async def test_user_may_ask_so_often_and_no_more(
             assert (await client.get(PATH, headers=of_user(other))).status_code == 200
         assert (await client.get(PATH)).status_code == 401
         assert (await client.get("/healthz")).status_code == 200
+
+
+@pytest.mark.parametrize("route", BODIES)
+async def test_request_with_a_body_is_counted_once(
+    server: str, database: Database, tmp_path: Path, route: tuple[str, str]
+) -> None:
+    """Its guard is asked before the body is read, and by the route once more."""
+    method, path = route
+    headers = of_user("one", abilities={"an-album": {"Access": dict.fromkeys(ABILITIES, True)}})
+    async with service(server, tmp_path, rate_limit="2/hour") as client:
+        for status in (404, 404, 429):
+            url = path_of(path, "an-album")
+            answer = await client.request(method, url, headers=headers, json=BODIES[route])
+            assert answer.status_code == status
 
 
 async def test_those_without_a_name_are_counted_by_token(
@@ -114,7 +130,9 @@ async def test_room_comes_back_bit_by_bit(database: Database) -> None:
 def test_workers_count_together(imageapi: Command, database: Database) -> None:
     with imageapi.serving("--workers", "2", IMAGEAPI_RATE_LIMIT="10/hour") as running:
         answers = [
-            httpx.get(running.address + PATH, headers=of_user("w", x=each), trust_env=False)
+            httpx.get(
+                running.address + PATH, headers=of_user("w", x=each), trust_env=False, timeout=60
+            )
             for each in range(14)
         ]
     assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 4

@@ -220,9 +220,10 @@ async def lists(database: Recording) -> None:
         await images.tags(USUAL)
     with database.called("counts"):
         await images.counts(USUAL)
-    for limit in (None, 25):
-        with database.called("events"):
-            await images.events(USUAL, 3, limit)
+    with database.called("events"):
+        await images.event_versions(USUAL, 3, 25)
+        async for _ in images.event_chunks(USUAL, 3):
+            break
 
 
 async def changes(database: Recording) -> None:

@@ -17,18 +17,27 @@ def json_array(records: Sequence[str], headers: Mapping[str, str] | None = None)
     return json_text(f"[{','.join(records)}]", headers)
 
 
-def json_stream(first: Sequence[str], further: AsyncGenerator[list[str], None]) -> Response:
-    """The records of all chunks as one array, sent as they come."""
+async def json_chunks(
+    chunks: AsyncGenerator[list[str], None], full: int, headers: Mapping[str, str] | None = None
+) -> Response:
+    """The records of all chunks as one array: sent as they come, but a single chunk in one piece.
+
+    A chunk of less than ``full`` records is the last.
+    """
+    first = await anext(chunks)
+    if len(first) < full:
+        await chunks.aclose()
+        return json_array(first, headers)
 
     async def texts() -> AsyncIterator[str]:
-        async with aclosing(further):
+        async with aclosing(chunks):
             yield f"[{','.join(first)}"
-            async for records in further:
+            async for records in chunks:
                 if records:
                     yield f",{','.join(records)}"
             yield "]"
 
-    return StreamingResponse(texts(), headers=_HEADERS)
+    return StreamingResponse(texts(), headers={**_HEADERS, **(headers or {})})
 
 
 def json_text(text: str, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:

@@ -1,20 +1,22 @@
 """What happened to an album."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import AsyncGenerator, Mapping
+from contextlib import aclosing
 from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from imageapi.api.answers import json_array
+from imageapi.albums.rendering import Rendering
+from imageapi.api.answers import json_chunks
 from imageapi.api.dependencies import MayListImages, TheImages, TheRendering
 from imageapi.api.document import with_headers
 from imageapi.api.errors import UnfitParameter
 from imageapi.api.pages import Limit, next_page
 from imageapi.api.problems import OF_ALBUM, problem_responses
-from imageapi.database.repository import Event
+from imageapi.database.repository import LARGEST_EVENT_CHUNK, LAST_VERSION, Event
 from imageapi.records.values import Moment, Pixels, Position, Rotation, Version
 
 router = APIRouter(tags=["events"])
@@ -76,12 +78,22 @@ async def list_events(
     limit: Limit = None,
 ) -> Response:
     """List what happened to the album after a version, oldest first."""
-    events = await images.events(album_id, after, None if limit is None else limit + 1)
-    shown = events[:limit]
-    headers = {}
-    if limit is not None and len(events) > limit:
-        headers = next_page(request, limit, shown[-1].version)
-    return json_array([_text(event, rendering.moment(event.at)) for event in shown], headers)
+    last, headers = LAST_VERSION, {}
+    if limit is not None:
+        versions = await images.event_versions(album_id, after, limit + 1)
+        last = versions[:limit][-1] if versions else after
+        if len(versions) > limit:
+            headers = next_page(request, limit, last)
+    chunks = _texts(images.event_chunks(album_id, after, last), rendering)
+    return await json_chunks(chunks, LARGEST_EVENT_CHUNK, headers)
+
+
+async def _texts(
+    chunks: AsyncGenerator[list[Event], None], rendering: Rendering
+) -> AsyncGenerator[list[str], None]:
+    async with aclosing(chunks):
+        async for events in chunks:
+            yield [_text(event, rendering.moment(event.at)) for event in events]
 
 
 def _text(event: Event, at: str) -> str:

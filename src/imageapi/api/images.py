@@ -9,6 +9,7 @@ from imageapi.albums.errors import Conflict
 from imageapi.api.answers import etag, json_image
 from imageapi.api.conditions import IfMatch, IfNoneMatch, names
 from imageapi.api.dependencies import (
+    GuardFirst,
     MayDeleteImages,
     MayListImages,
     MayUpdateImages,
@@ -24,7 +25,7 @@ from imageapi.database.repository import Box, Filter
 from imageapi.records.image import Image
 from imageapi.records.values import FormatName, GivenTag, Pixels, Position, Rotation
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=GuardFirst)
 
 _MOMENT = "2016-02-15T13:02:58.531+01:00"
 _EDGES = Box(-180, -90, 180, 90)

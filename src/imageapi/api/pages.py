@@ -9,9 +9,9 @@ from uuid import UUID
 
 from fastapi import Query, Request, Response
 
-from imageapi.api.answers import json_array, json_stream
+from imageapi.api.answers import json_array, json_chunks
 from imageapi.api.errors import UnfitParameter
-from imageapi.database.repository import LARGEST_CHUNK, Filter, Images, Page, Place
+from imageapi.database.repository import LARGEST_CHUNK, Filter, Images, Place
 
 LARGEST_PAGE = 1000
 #: What an answer with a page bears besides.
@@ -64,23 +64,17 @@ async def listed(  # noqa: PLR0917 - a route's parameters, in their order
     limit: int | None,
     after: str | None,
 ) -> Response:
-    """The whole list where neither limit nor place is given, else a page with its headers."""
-    if limit is None and after is None:
-        chunks = images.chunks(album_id, wanted)
-        first = await anext(chunks)
-        if len(first) < LARGEST_CHUNK:
-            return json_array(first)
-        return json_stream(first, chunks)
-    page = await images.page(album_id, wanted, limit, decode_place(after))
-    return json_array(page.records, page_headers(request, page, limit))
-
-
-def page_headers(request: Request, page: Page, limit: int | None) -> dict[str, str]:
-    """``X-Total-Count``, and ``Link`` if there is more."""
-    headers = {"X-Total-Count": str(page.total)}
-    if page.last is not None and limit is not None:
+    """All that is behind the place where no limit is given, else a page with its headers."""
+    place = decode_place(after)
+    headers = {}
+    if place is not None or limit is not None:
+        headers["X-Total-Count"] = str(await images.count(album_id, wanted))
+    if limit is None:
+        return await json_chunks(images.chunks(album_id, wanted, place), LARGEST_CHUNK, headers)
+    page = await images.page(album_id, wanted, limit, place)
+    if page.last is not None:
         headers |= next_page(request, limit, encode_place(page.last))
-    return headers
+    return json_array(page.records, headers)
 
 
 def next_page(request: Request, limit: int, after: str | int) -> dict[str, str]:

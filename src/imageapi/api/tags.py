@@ -9,7 +9,13 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imageapi.api.answers import json_image, json_text
 from imageapi.api.conditions import IfMatch
-from imageapi.api.dependencies import MayListImages, MayTagImages, TheImages, ThePublicId
+from imageapi.api.dependencies import (
+    GuardFirst,
+    MayListImages,
+    MayTagImages,
+    TheImages,
+    ThePublicId,
+)
 from imageapi.api.document import with_headers
 from imageapi.api.errors import UnfitParameter
 from imageapi.api.problems import OF_ALBUM, OF_JSON, problem_responses
@@ -17,7 +23,7 @@ from imageapi.database.errors import ImageChanged
 from imageapi.records.image import Image
 from imageapi.records.values import MOST_TAGS, Count, GivenTag, Version, unfit
 
-router = APIRouter(tags=["tags"])
+router = APIRouter(tags=["tags"], route_class=GuardFirst)
 
 #: So many images are tagged at once at most.
 MOST_IMAGES = 1000

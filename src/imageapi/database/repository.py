@@ -26,7 +26,6 @@ class Page:
     """Some records in order; ``last`` is where the page ends if there are more behind it."""
 
     records: list[str]
-    total: int
     last: Place | None
 
 
@@ -110,8 +109,12 @@ class Event:
 
 #: So many records are in memory at once for one list; a list that is shorter is sent in one piece.
 LARGEST_CHUNK = 1000
+#: The same for events, each of which may tell of a thousand images and all their tags.
+LARGEST_EVENT_CHUNK = 20
 
 UNTAGGED_ONLY = Filter(untagged=True)
+#: No album will ever get beyond it.
+LAST_VERSION = 2**63 - 1
 
 _COLUMNS = images.c
 _IN_ORDER = (_COLUMNS.created_at, _COLUMNS.public_id)
@@ -171,11 +174,22 @@ _TAGS = Statement(
     .group_by(_GIVEN.c.tag)
     .order_by(func.count().desc(), func.convert_to(_GIVEN.c.tag, "UTF8"))
 )
+
+
+def _events_after(*columns: ColumnElement[Any]) -> Select[Any]:
+    return (
+        select(*columns)
+        .where(events.c.album_id == bindparam("album_id"), events.c.version > bindparam("after"))
+        .order_by(events.c.version)
+        .limit(bindparam("rows"))
+    )
+
+
+_EVENT_VERSIONS = Statement(_events_after(events.c.version))
 _EVENTS = Statement(
-    select(*(column for column in events.c if column is not events.c.album_id))
-    .where(events.c.album_id == bindparam("album_id"), events.c.version > bindparam("after"))
-    .order_by(events.c.version)
-    .limit(bindparam("rows"))
+    _events_after(*(column for column in events.c if column is not events.c.album_id)).where(
+        events.c.version <= bindparam("last", type_=events.c.version.type)
+    )
 )
 
 
@@ -185,40 +199,41 @@ class Images:
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def chunks(self, album_id: str, wanted: Filter) -> AsyncGenerator[list[str], None]:
-        """Every record that the filter lets through, at most LARGEST_CHUNK at once.
+    async def chunks(
+        self, album_id: str, wanted: Filter, after: Place | None = None
+    ) -> AsyncGenerator[list[str], None]:
+        """Every record behind the place that the filter lets through, LARGEST_CHUNK at once.
 
         Each chunk is a statement of its own: whoever takes them slowly, or leaves, holds nothing.
         """
-        place: Place | None = None
         while True:
-            rows = await self._rows(album_id, wanted, LARGEST_CHUNK, place)
+            rows = await self._rows(album_id, wanted, LARGEST_CHUNK, after)
             yield [row[0] for row in rows]
             if len(rows) < LARGEST_CHUNK:
                 return
-            place = Place(*rows[-1][1:])
+            after = Place(*rows[-1][1:])
 
-    async def page(
-        self, album_id: str, wanted: Filter, limit: int | None, after: Place | None
-    ) -> Page:
-        """At most ``limit`` records behind the place, and how many there are in all.
+    async def page(self, album_id: str, wanted: Filter, limit: int, after: Place | None) -> Page:
+        """At most ``limit`` records behind the place.
 
         A place stays what it is when its image leaves, and images that come or go elsewhere do not
         move it: following pages repeat nothing, and miss nothing that was there throughout.
         """
         # One more tells whether there is more.
-        rows = await self._rows(album_id, wanted, None if limit is None else limit + 1, after)
-        total = (
-            await self._database.read(
-                _count(wanted.conditions()), album_id=album_id, **wanted.values()
-            )
-        )[0][0]
+        rows = await self._rows(album_id, wanted, limit + 1, after)
         shown = rows[:limit]
         last = Place(*shown[-1][1:]) if len(rows) > len(shown) else None
-        return Page([row[0] for row in shown], total, last)
+        return Page([row[0] for row in shown], last)
+
+    async def count(self, album_id: str, wanted: Filter) -> int:
+        """How many images of the album the filter lets through."""
+        statement = _count(wanted.conditions())
+        rows = await self._database.read(statement, album_id=album_id, **wanted.values())
+        count: int = rows[0][0]
+        return count
 
     async def _rows(
-        self, album_id: str, wanted: Filter, most: int | None, after: Place | None
+        self, album_id: str, wanted: Filter, most: int, after: Place | None
     ) -> list[Any]:
         """Records with their places, behind the place."""
         place = {} if after is None else {f"place_{k}": v for k, v in after._asdict().items()}
@@ -248,13 +263,26 @@ class Images:
 
     async def counts(self, album_id: str) -> tuple[int, int]:
         """How many images there are, and how many of them untagged."""
-        total, untagged = [
-            (await self._database.read(_count(wanted.conditions()), album_id=album_id))[0][0]
-            for wanted in (Filter(), UNTAGGED_ONLY)
-        ]
-        return total, untagged
+        return await self.count(album_id, Filter()), await self.count(album_id, UNTAGGED_ONLY)
 
-    async def events(self, album_id: str, after: int, limit: int | None) -> list[Event]:
-        """What happened to the album after the version, oldest first."""
-        rows = await self._database.read(_EVENTS, album_id=album_id, after=after, rows=limit)
-        return [Event(*row) for row in rows]
+    async def event_versions(self, album_id: str, after: int, most: int) -> list[int]:
+        """The versions of the album's next events after this one."""
+        rows = await self._database.read(_EVENT_VERSIONS, album_id=album_id, after=after, rows=most)
+        return [row[0] for row in rows]
+
+    async def event_chunks(
+        self, album_id: str, after: int, last: int = LAST_VERSION
+    ) -> AsyncGenerator[list[Event], None]:
+        """The events after a version up to ``last``, oldest first, as `chunks`.
+
+        There are at most LARGEST_EVENT_CHUNK in each.
+        """
+        while True:
+            rows = await self._database.read(
+                _EVENTS, album_id=album_id, after=after, last=last, rows=LARGEST_EVENT_CHUNK
+            )
+            events = [Event(*row) for row in rows]
+            yield events
+            if len(events) < LARGEST_EVENT_CHUNK:
+                return
+            after = events[-1].version
