@@ -134,7 +134,9 @@ async def client(
     if request.config.getoption("--through") == "workers":
         data = {"IMAGEAPI_DATA_DIR": str(settings.data_dir)}
         with imageapi.serving("--workers", "3", log=subprocess.DEVNULL, **data) as service:
-            async with httpx.AsyncClient(base_url=service.address, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                base_url=service.address, trust_env=False, timeout=60
+            ) as client:
                 yield client
         return
     transport = httpx.ASGITransport(app)

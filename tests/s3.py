@@ -43,7 +43,7 @@ class Bucket:
         return "-" in etag
 
     def _ask(self, method: str, path: str) -> httpx.Response:
-        answer = httpx.request(method, f"{self.endpoint}{path}", trust_env=False)
+        answer = httpx.request(method, f"{self.endpoint}{path}", trust_env=False, timeout=60)
         return answer.raise_for_status()
 
 

@@ -214,10 +214,11 @@ def test_composition_start_command_serves_over_tcp(
         with SAMPLE.open("rb") as sample:
             run("import", "-", stdin=sample)
         token = run("token", DOCUMENTED_ALBUM).decode().strip()
-        assert httpx.get(f"{address}/readyz", timeout=20).status_code == 200
+        assert httpx.get(f"{address}/readyz", timeout=60).status_code == 200
         answer = httpx.get(
             f"{address}/api/v1/albums/{DOCUMENTED_ALBUM}/images/untag",
             headers={"Authorization": f"Bearer {token}"},
+            timeout=60,
         )
         assert answer.content == DOCUMENTED_BODY
     finally:

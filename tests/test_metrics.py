@@ -154,11 +154,11 @@ def test_docs_name_every_metric_with_its_labels() -> None:
 def test_workers_count_together_and_the_killed_no_more(imageapi: Command, album: str) -> None:
     token = signed(HEADER, claims(album, "image_list"))
     headers = {"Authorization": f"Bearer {token}"}
-    client = httpx.Client(trust_env=False)
+    client = httpx.Client(trust_env=False, timeout=60)
     with imageapi.serving("--workers", "2") as service:
         url = f"{service.address}/api/v1/albums/{album}/images/untag"
         for _ in range(40):
-            assert httpx.get(url, headers=headers, trust_env=False).status_code == 200
+            assert httpx.get(url, headers=headers, trust_env=False, timeout=60).status_code == 200
 
         def seen() -> dict[str, float]:
             samples = counted(client.get(f"{service.address}/metrics").text)
@@ -179,7 +179,7 @@ def test_workers_count_together_and_the_killed_no_more(imageapi: Command, album:
         os.kill(workers[0].pid, signal.SIGKILL)
         psutil.wait_procs(workers[:1])
         client.close()
-        client = httpx.Client(trust_env=False)
+        client = httpx.Client(trust_env=False, timeout=60)
         then = seen()
         client.close()
         assert then["imageapi_requests_total"] >= first["imageapi_requests_total"]
@@ -224,7 +224,9 @@ async def test_traces_are_sent_and_named_in_the_log(
             "NO_PROXY": "127.0.0.1",
         }
         with imageapi.serving(log=log, **traced) as service:
-            async with httpx.AsyncClient(base_url=service.address, trust_env=False) as client:
+            async with httpx.AsyncClient(
+                base_url=service.address, trust_env=False, timeout=60
+            ) as client:
                 for path in (
                     *[f"/api/v1/albums/{album}/images/untag"] * 2,
                     f"/assets/{album}/00000000-0000-4000-8000-000000000000/hunter2/mini-120.jpg",
@@ -259,7 +261,9 @@ def test_log_names_album_user_and_refusal_and_no_token(
     with (tmp_path / "log").open("wb") as log, imageapi.serving(log=log) as service:
         url = f"{service.address}/api/v1/albums/{album}/images/untag"
         for token in (good, good, expired):
-            httpx.get(url, headers={"Authorization": f"Bearer {token}"}, trust_env=False)
+            httpx.get(
+                url, headers={"Authorization": f"Bearer {token}"}, trust_env=False, timeout=60
+            )
     text = (tmp_path / "log").read_text()
     lines = [json.loads(line) for line in text.splitlines()]
     first, lean, refused = [line for line in lines if line["event"] == "request"]

@@ -299,7 +299,9 @@ async def test_sigterm_under_load_drops_no_request(imageapi: Command, album: str
 
         async def ask() -> None:
             limits = httpx.Limits(max_connections=1)
-            async with httpx.AsyncClient(headers=may(album), limits=limits, trust_env=False) as one:
+            async with httpx.AsyncClient(
+                headers=may(album), limits=limits, trust_env=False, timeout=60
+            ) as one:
                 while True:
                     answer = await one.get(url)
                     assert answer.status_code == 200

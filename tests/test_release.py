@@ -124,12 +124,13 @@ def test_installed_wheel_works_without_the_repository(wheel: Path, tmp_path: Pat
     shutil.copy(SAMPLE, sample)
     with installed.serving() as service:
         for path in ("/readyz", "/assets/blank.jpg", "/openapi.json", "/docs"):
-            assert httpx.get(service.address + path).status_code == 200
+            assert httpx.get(service.address + path, timeout=60).status_code == 200
         assert installed("import", "untagged.json").returncode == 0
         token = installed("token", DOCUMENTED_ALBUM).stdout.decode().strip()
         listed = httpx.get(
             f"{service.address}/api/v1/albums/{DOCUMENTED_ALBUM}/images/untag",
             headers={"Authorization": f'Token token="{token}"'},
+            timeout=60,
         )
         assert listed.content == DOCUMENTED_BODY
     assert service.process.returncode == 0

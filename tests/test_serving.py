@@ -183,7 +183,7 @@ def test_log_holds_no_token_and_no_query(
             f"/api/v1/albums/{token_text[:30]}/images/untag",
             f"/{token_text}",
         ):
-            httpx.get(service.address + path, headers=headers)
+            httpx.get(service.address + path, headers=headers, timeout=60)
         service.process.send_signal(signal.SIGTERM)
         _, errors = service.process.communicate(timeout=30)
     lines = [json.loads(line) for line in errors.decode().splitlines()]
@@ -195,7 +195,7 @@ def test_log_holds_no_token_and_no_query(
 
 def test_ctrl_c_stops_it_as_sigterm_does(imageapi: Command) -> None:
     with imageapi.serving() as service:
-        assert httpx.get(f"{service.address}/healthz").status_code == 200
+        assert httpx.get(f"{service.address}/healthz", timeout=60).status_code == 200
         service.process.send_signal(signal.SIGINT)
         assert service.process.wait(30) == 0
 
