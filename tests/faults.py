@@ -14,8 +14,12 @@ import psutil
 
 from factories import HEADER, claims, signed
 from imageapi.auth.tokens import ABILITIES
+from imageapi.database.engine import CHANGE_SECONDS, CONNECT_SECONDS
 
 ALBUM = "under-fire"
+#: Nobody waits longer: a connection, then a change. And a little, on these machines.
+LONGEST_SECONDS = CONNECT_SECONDS + CHANGE_SECONDS + 3
+OK_AND_AWAY = {200, 503}
 
 
 @dataclass
@@ -103,9 +107,9 @@ class Clients:
         return self.seen.recovery_seconds
 
 
-def client_of(address: str) -> httpx.AsyncClient:
+def client_of(address: str, album: str = ALBUM) -> httpx.AsyncClient:
     """Somebody who may do all, and waits longer than the service should make anybody."""
-    token = signed(HEADER, claims(ALBUM, *ABILITIES))
+    token = signed(HEADER, claims(album, *ABILITIES))
     return httpx.AsyncClient(
         base_url=address,
         headers={"Authorization": f"Bearer {token}"},
@@ -126,6 +130,19 @@ async def under_load(address: str, public_ids: list[str]) -> AsyncIterator[Clien
         finally:
             clients.is_over = True
             await asyncio.gather(*asking)
+
+
+async def checked(clients: Clients) -> None:
+    """Nobody saw anything else than 200 and 503, nobody waited too long, nothing is lost."""
+    assert set(clients.seen.statuses) <= OK_AND_AWAY, clients.seen
+    assert clients.seen.statuses[200] > 0
+    assert clients.seen.longest_seconds < LONGEST_SECONDS
+    assert await clients.lost() == set()
+    seen = clients.seen
+    print(  # noqa: T201 - with -s, the table of docs/operating.md
+        f"\n{dict(seen.statuses)}, longest wait {seen.longest_seconds:.1f} s, "
+        f"as before in {seen.recovery_seconds:.1f} s, none of {len(clients.tagged)} changes lost"
+    )
 
 
 @contextmanager

@@ -18,18 +18,25 @@ import pytest
 import pictures
 from conftest import Command, Service
 from factories import SECRET, record
-from faults import ALBUM, Clients, SlowRelay, client_of, processes_of, stopped, under_load
+from faults import (
+    ALBUM,
+    LONGEST_SECONDS,
+    Clients,
+    SlowRelay,
+    checked,
+    client_of,
+    processes_of,
+    stopped,
+    under_load,
+)
 from imageapi.auth.errors import TokenExpired
 from imageapi.auth.tokens import Tokens
 from imageapi.database.embedded.joining import running
-from imageapi.database.engine import CHANGE_SECONDS, CONNECT_SECONDS
+from imageapi.database.engine import CHANGE_SECONDS
 from s3 import Bucket, s3_server
 
-#: Nobody waits longer: a connection, then a change. And a little, on these machines.
-LONGEST_SECONDS = CONNECT_SECONDS + CHANGE_SECONDS + 3
 RECORDS = [record(ALBUM, number) for number in range(20)]
 PUBLIC_IDS = [each["public_id"] for each in RECORDS]
-OK_AND_AWAY = {200, 503}
 
 
 @pytest.fixture
@@ -52,19 +59,6 @@ def fired_at(command: Command, tmp_path: Path) -> Iterator[Service]:
     """The service over that PostgreSQL."""
     with (tmp_path / "log").open("wb") as log, command.serving(log=log) as service:
         yield service
-
-
-async def checked(clients: Clients, statuses: set[int] = OK_AND_AWAY) -> None:
-    """Nobody saw anything else, nobody waited too long, nothing is lost."""
-    assert set(clients.seen.statuses) <= statuses, clients.seen
-    assert clients.seen.statuses[200] > 0
-    assert clients.seen.longest_seconds < LONGEST_SECONDS
-    assert await clients.lost() == set()
-    seen = clients.seen
-    print(  # noqa: T201 - with -s, the table of docs/operating.md
-        f"\n{dict(seen.statuses)}, longest wait {seen.longest_seconds:.1f} s, "
-        f"as before in {seen.recovery_seconds:.1f} s, none of {len(clients.tagged)} changes lost"
-    )
 
 
 async def test_database_that_is_killed(fired_at: Service, cluster: tuple[str, Path]) -> None:

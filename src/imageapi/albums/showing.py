@@ -1,11 +1,12 @@
 """Pictures out: renditions made when they are first asked for, kept, and made once."""
 
 import asyncio
+from contextlib import suppress
 
 from imageapi.albums.studio import Studio
 from imageapi.database.repository import StoredImage
 from imageapi.metrics import RENDITIONS
-from imageapi.pictures.errors import NotInStore, UnfitPicture
+from imageapi.pictures.errors import NotInStore, StoreError, UnfitPicture
 from imageapi.pictures.naming import ORIGINAL, store_key
 from imageapi.pictures.views import View
 
@@ -64,5 +65,6 @@ class Renditions:
                     except UnfitPicture:
                         rendition = b""  # kept too: it would not be fit the next time either
                 RENDITIONS.labels("made" if rendition else "unfit").inc()
-                await self._studio.store.put(key, rendition)
+                with suppress(StoreError):  # full, say: then it is made again the next time
+                    await self._studio.store.put(key, rendition)
                 return rendition
