@@ -1,0 +1,172 @@
+"""Workers killed in the middle of each kind of request, which a lock holds up for that long."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Callable, Iterator
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import asyncpg
+import httpx
+import psutil
+import pytest
+
+import pictures
+from conftest import Command, Service
+from faults import client_of
+from imageapi.database.engine import Database
+from imageapi.pictures.naming import store_key
+
+READING = "LOCK TABLE albums, images, events IN ACCESS EXCLUSIVE MODE"
+CHANGING = "SELECT version FROM albums WHERE album_id = '{album}' FOR UPDATE"
+RENDERING = "SELECT pg_advisory_xact_lock(hashtextextended('{key}', 0))"
+TAGS = {"add": ["a", "b"], "remove": ["there"]}
+
+
+@dataclass(frozen=True)
+class Kind:
+    """A kind of request: what is asked, at which lock it stands still, how often it changes."""
+
+    method: str
+    path: str
+    lock: str
+    changes: int = 0
+    more: Callable[[str], dict[str, Any]] = field(default=lambda _: {})
+
+
+KINDS = {
+    "the queue": Kind("GET", "/images/untag", READING),
+    "a page": Kind("GET", "/images?limit=5", READING),
+    "an image": Kind("GET", "/images/{id}", READING),
+    "tags": Kind("GET", "/tags", READING),
+    "events": Kind("GET", "/events", READING),
+    "a rendition": Kind("GET", "{full}", RENDERING),
+    "a tag": Kind("PUT", "/images/{id}/tags/a", CHANGING, 1),
+    "a tag away": Kind("DELETE", "/images/{id}/tags/there", CHANGING, 1),
+    "many tags": Kind(
+        "POST", "/images/tags", CHANGING, 1, lambda id_: {"json": {"public_ids": [id_], **TAGS}}
+    ),
+    "an edit": Kind("PATCH", "/images/{id}", CHANGING, 1, lambda _: {"json": {"rotation": 90}}),
+    "a deletion": Kind("DELETE", "/images/{id}", CHANGING, 1),
+    "a restoring": Kind("POST", "/images/{deleted}/restore", CHANGING, 1),
+    "an upload": Kind(
+        "POST", "/images", CHANGING, 1, lambda _: {"files": {"file": pictures.jpeg(seed=9)}}
+    ),
+}
+
+
+@pytest.fixture(scope="module")
+def two_workers(
+    imageapi: Command, database: Database, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Service]:
+    folder = tmp_path_factory.mktemp("killed")
+    store = {"IMAGEAPI_STORE_URL": str(folder / "pictures")}
+    with (
+        (folder / "log").open("wb") as log,
+        imageapi.serving("--workers", "2", log=log, **store) as service,
+    ):
+        yield service
+
+
+@asynccontextmanager
+async def held_up(server: str, lock: str) -> AsyncIterator[Callable[[], Any]]:
+    """What stands at this lock stays there; what is yielded waits until something does."""
+    administrator, watcher = [await asyncpg.connect(server) for _ in range(2)]
+
+    async def somebody_waits() -> None:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND application_name = 'imageapi'"
+        )
+        async with asyncio.timeout(9):  # a read is not held up for longer
+            while not await watcher.fetchval(waiting):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
+    try:
+        async with administrator.transaction():
+            await administrator.execute(lock)
+            yield somebody_waits
+    finally:
+        await administrator.close()
+        await watcher.close()
+
+
+def kill_workers(service: Service) -> None:
+    """As the system does that has no memory left."""
+    workers = [
+        each
+        for each in psutil.Process(service.process.pid).children()
+        if "spawn_main" in str(each.cmdline())
+    ]
+    assert len(workers) == 2
+    for worker in workers:
+        worker.kill()
+    psutil.wait_procs(workers, 10)
+
+
+async def answered(client: httpx.AsyncClient, method: str, url: str, **more: Any) -> httpx.Response:
+    """The answer, of those who take the place of the killed."""
+    deadline = time.monotonic() + 30
+    while True:
+        with suppress(httpx.TransportError):
+            answer = await client.request(method, url, **more)
+            if answer.status_code != 503:
+                return answer
+        assert time.monotonic() < deadline
+        await asyncio.sleep(0.1)
+
+
+@pytest.mark.parametrize("kind", KINDS.values(), ids=KINDS.keys())
+async def test_worker_killed_in_the_middle(
+    two_workers: Service, server: str, album: str, kind: Kind
+) -> None:
+    """Its client hears nothing, nothing of it is there; the same request again is done, once."""
+    base = f"/api/v1/albums/{album}"
+    async with client_of(two_workers.address, album) as client:
+        image, deleted = [
+            (
+                await answered(
+                    client,
+                    "POST",
+                    f"{base}/images",
+                    files={"file": pictures.jpeg(seed=seed)},
+                    data={"tags": "there"},
+                )
+            ).json()
+            for seed in (1, 2)
+        ]
+        await client.delete(f"{base}/images/{deleted['public_id']}")
+        events = (await client.get(f"{base}/events")).json()
+        listed = (await client.get(f"{base}/images")).json()
+        named = {"id": image["public_id"], "deleted": deleted["public_id"]}
+        path = kind.path.format(**named, full=image["thumbnails"]["full"])
+        url = path if path.startswith("/assets/") else base + path
+        more = kind.more(image["public_id"])
+        lock = kind.lock.format(album=album, key=await key_of(server, image))
+
+        async with held_up(server, lock) as somebody_waits:
+            asking = asyncio.create_task(client.request(kind.method, url, **more))
+            await somebody_waits()
+            kill_workers(two_workers)
+            with pytest.raises(httpx.TransportError):
+                await asking
+        assert (await answered(client, "GET", f"{base}/events")).json() == events
+        assert (await answered(client, "GET", f"{base}/images")).json() == listed
+        assert (await answered(client, kind.method, url, **more)).is_success
+        after = (await client.get(f"{base}/events")).json()
+        assert after[: len(events)] == events
+        assert len(after) == len(events) + kind.changes
+        assert [each["version"] for each in after] == list(range(1, len(after) + 1))
+
+
+async def key_of(server: str, image: dict[str, Any]) -> str:
+    """Where the rendition will be kept, which is what is made alone."""
+    administrator = await asyncpg.connect(server)
+    album, public_id = image["album_id"], image["public_id"]
+    picture = await administrator.fetchval(
+        "SELECT picture FROM images WHERE album_id = $1 AND public_id = $2", album, public_id
+    )
+    await administrator.close()
+    return store_key(album, picture, Path(image["thumbnails"]["full"]).name)
