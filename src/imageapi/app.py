@@ -2,9 +2,11 @@
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager
+from contextlib import AsyncExitStack, asynccontextmanager, closing, contextmanager, suppress
+from functools import partial
 from typing import Any, Never, cast
 
+import structlog
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
@@ -34,9 +36,15 @@ from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
 from imageapi.database.queue import UntaggedLists
 from imageapi.database.rates import Rate, Rates, keep_sweeping
-from imageapi.logs import configure_logs
+from imageapi.logs import configure_logs, place_of
+from imageapi.metrics import REQUESTS_UNDER_WAY
 from imageapi.serving import end_with_parent
 from imageapi.settings import Settings, count_and_seconds, load_settings
+
+#: How long work between requests rests after it broke.
+_REST_SECONDS = 10
+
+log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 class ImageAPI(FastAPI):
@@ -55,13 +63,17 @@ class ImageAPI(FastAPI):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, the queue's ordinary request before all that follows."""
+        if scope["type"] != "http":
+            await self.ordinary(scope, receive, send)
+            return
         self._under_way += 1
         self.state.is_overloaded = self._under_way > self._settings.max_requests
         answer = self.ordinary if self.state.is_overloaded else self._lean
-        try:
-            await answer(scope, receive, send)
-        finally:
-            self._under_way -= 1
+        with REQUESTS_UNDER_WAY.track_inprogress():
+            try:
+                await answer(scope, receive, send)
+            finally:
+                self._under_way -= 1
 
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the stack from outside; the first named is the outermost."""
@@ -132,7 +144,7 @@ def create_app(settings: Settings) -> FastAPI:
                 open_studio(database, settings.store_address, app.state.rendering, limits)
             )
             app.state.places = opened.enter_context(closing(Places(settings.geoip_database)))
-            opened.enter_context(_meanwhile(keep_sweeping(database)))
+            opened.enter_context(_meanwhile(partial(keep_sweeping, database)))
             app.state.renditions = Renditions(app.state.studio)
             yield
             await app.state.renditions.close()
@@ -187,18 +199,32 @@ def _open_tokens(settings: Settings) -> Iterator[Tokens]:
         yield Tokens(*secrets, rules=rules)
         return
     issuer = Issuer(settings.token_jwks_url)
-    with _meanwhile(issuer.keep_fresh()):
+    with _meanwhile(issuer.keep_fresh):
         yield Tokens(*secrets, issuer=issuer, rules=rules)
 
 
 @contextmanager
-def _meanwhile(work: Coroutine[Any, Any, Never]) -> Iterator[None]:
-    """Let the work be done while the block lasts."""
-    task = asyncio.create_task(work)
+def _meanwhile(work: Callable[[], Coroutine[Any, Any, Never]]) -> Iterator[None]:
+    """Let the work be done while the block lasts; what breaks it is written down, no more."""
+
+    async def go_on() -> Never:
+        while True:
+            try:
+                await work()
+            except Exception as error:  # noqa: BLE001 - nobody else would hear of it
+                _write_down(error)
+            await asyncio.sleep(_REST_SECONDS)
+
+    task = asyncio.create_task(go_on())
     try:
         yield
     finally:
         task.cancel()
+
+
+def _write_down(error: Exception) -> None:
+    with suppress(Exception):  # the log's disk may be full
+        log.error("work between requests broke", error=type(error).__name__, at=place_of(error))
 
 
 def _methods_of(app: FastAPI) -> Callable[[str], list[str]]:

@@ -10,7 +10,7 @@ import re
 import shutil
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 from prometheus_client import (
@@ -81,12 +81,13 @@ def _forget_the_dead(folder: Path) -> None:
     for path in folder.iterdir():
         live = _LIVE.fullmatch(path.name)
         if live is not None and not _is_running(int(live[1])):
-            mark_process_dead(int(live[1]), str(folder))  # type: ignore[no-untyped-call]
+            with suppress(FileNotFoundError):  # another worker has done so
+                mark_process_dead(int(live[1]), str(folder))  # type: ignore[no-untyped-call]
 
 
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except ProcessLookupError:
+    except (ProcessLookupError, PermissionError):  # gone, and its number another user's now
         return False
-    return True  # a worker is this user's: nobody else's process is asked for
+    return True

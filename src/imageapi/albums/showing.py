@@ -6,12 +6,14 @@ from contextlib import suppress
 from imageapi.albums.studio import Studio
 from imageapi.database.repository import StoredImage
 from imageapi.metrics import RENDITIONS
-from imageapi.pictures.errors import NotInStore, StoreError, UnfitPicture
+from imageapi.pictures.errors import DecodersBusy, NotDecoded, NotInStore, StoreError, UnfitPicture
 from imageapi.pictures.naming import ORIGINAL, store_key
 from imageapi.pictures.views import View
 
 #: So many renditions are made at once at most: each holds a connection to the database.
 MOST_AT_WORK = 2
+#: How long one may take, in seconds, with the wait for a turn, and for what the store gives.
+RENDITION_SECONDS = 60
 
 
 class Renditions:
@@ -25,7 +27,7 @@ class Renditions:
     async def show(self, album_id: str, image: StoredImage, name: str, view: View) -> bytes:
         """The JPEG of this view; empty where it cannot be made.
 
-        Raises NotInStore for an image without a picture, StoreAway, DatabaseAway.
+        Raises NotInStore for an image without a picture, StoreAway, DecodersBusy, DatabaseAway.
         """
         if image.picture is None:
             raise NotInStore
@@ -55,16 +57,30 @@ class Renditions:
 
     async def _make(self, key: str, original: str, format_: str, view: View) -> bytes:
         """Make and keep the rendition, unless another worker has meanwhile."""
-        async with self._turns, self._studio.database.alone(key):
+        try:
+            async with (
+                asyncio.timeout(RENDITION_SECONDS),
+                self._turns,
+                self._studio.database.alone(key),
+            ):
+                try:
+                    return await self._studio.store.get(key)
+                except NotInStore:
+                    rendition = await self._rendered(original, format_, view)
+                    with suppress(StoreError):  # full, say: then it is made again the next time
+                        await self._studio.store.put(key, rendition)
+                    return rendition
+        except TimeoutError:
+            raise DecodersBusy from None
+
+    async def _rendered(self, original: str, format_: str, view: View) -> bytes:
+        """The rendition; empty, and so kept, where it would not be fit the next time either."""
+        async with self._studio.store.as_file(original) as path:
             try:
-                return await self._studio.store.get(key)
-            except NotInStore:
-                async with self._studio.store.as_file(original) as path:
-                    try:
-                        rendition = await self._studio.decoders.render(path, format_, view)
-                    except UnfitPicture:
-                        rendition = b""  # kept too: it would not be fit the next time either
-                RENDITIONS.labels("made" if rendition else "unfit").inc()
-                with suppress(StoreError):  # full, say: then it is made again the next time
-                    await self._studio.store.put(key, rendition)
-                return rendition
+                rendition = await self._studio.decoders.render(path, format_, view)
+            except NotDecoded:  # it was, when it came
+                raise DecodersBusy from None
+            except UnfitPicture:
+                rendition = b""
+        RENDITIONS.labels("made" if rendition else "unfit").inc()
+        return rendition

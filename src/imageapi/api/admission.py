@@ -95,4 +95,6 @@ def network_of(address: str) -> str:
         return address
     if ip.version == 4:  # noqa: PLR2004
         return address
+    if ip.ipv4_mapped is not None:  # as a socket for both calls them
+        return str(ip.ipv4_mapped)
     return str(ipaddress.ip_network((ip, _PREFIX_BITS), strict=False))

@@ -1,9 +1,10 @@
 """The images of an album, whether tagged or not."""
 
+from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from imageapi.albums.errors import Conflict
 from imageapi.api.answers import etag, json_image
@@ -23,7 +24,15 @@ from imageapi.api.problems import OF_ALBUM, OF_JSON, problem_responses
 from imageapi.database.errors import ImageChanged
 from imageapi.database.repository import Box, Filter
 from imageapi.records.image import Image
-from imageapi.records.values import FormatName, GivenTag, Pixels, Position, Rotation
+from imageapi.records.values import (
+    FIRST_DATE,
+    LAST_DATE,
+    FormatName,
+    GivenTag,
+    Pixels,
+    Position,
+    Rotation,
+)
 
 router = APIRouter(tags=["images"], route_class=GuardFirst)
 
@@ -53,6 +62,14 @@ def read_box(bbox: str | None) -> Box | None:
     return box
 
 
+def _within(moment: datetime) -> datetime:
+    """The moment, or the first or last one that an image may have: no image lies beyond."""
+    return min(max(moment, FIRST_DATE), LAST_DATE)
+
+
+Moment = Annotated[AwareDatetime, AfterValidator(_within)]
+
+
 async def _filter(
     *,
     tag: Annotated[
@@ -60,10 +77,10 @@ async def _filter(
     ] = [],  # noqa: B006 - FastAPI copies it
     untagged: Annotated[bool | None, Query(description="Only those without, or with, tags")] = None,
     created_after: Annotated[
-        AwareDatetime | None, Query(description="Only those made later", examples=[_MOMENT])
+        Moment | None, Query(description="Only those made later", examples=[_MOMENT])
     ] = None,
     created_before: Annotated[
-        AwareDatetime | None, Query(description="Only those made earlier", examples=[_MOMENT])
+        Moment | None, Query(description="Only those made earlier", examples=[_MOMENT])
     ] = None,
     bbox: Annotated[
         str | None,

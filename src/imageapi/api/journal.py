@@ -67,7 +67,6 @@ class Journal:
         state = scope.setdefault("state", {})
         if (span := trace.get_current_span().get_span_context()).is_valid:
             state["trace_id"] = f"{span.trace_id:032x}"
-        metrics.REQUESTS_UNDER_WAY.inc()
         try:
             await self.app(scope, receive, send_noting_status)
         except Exception as error:  # noqa: BLE001 - answered within; here it is only written down
@@ -77,7 +76,5 @@ class Journal:
                 at=place_of(error),
                 request_id=state.get("request_id"),
             )
-        finally:
-            metrics.REQUESTS_UNDER_WAY.dec()
         route = getattr(scope.get("endpoint"), "__name__", None)
         self._record(scope["method"], route, status, started, state)

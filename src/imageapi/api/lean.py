@@ -17,6 +17,7 @@ from imageapi.api.headers import DocumentedHeaders, Header, documented, request_
 from imageapi.api.journal import Journal, recorder
 from imageapi.api.problems import DATABASE_AWAY, problem
 from imageapi.api.protocol import WHOLE_ANSWER
+from imageapi.api.untag import list_untagged_images
 from imageapi.api.wire import STATUS_OK, wire_head
 from imageapi.database.errors import DatabaseAway
 from imageapi.database.queue import KeptList, UntaggedLists
@@ -27,7 +28,6 @@ _BEHIND = "/images/untag"
 _CONTENT_TYPE = (b"content-type", b"application/json; charset=utf-8")
 _MOST_ENCODINGS = 8
 _COUNTING = {b"authorization", b"accept-encoding", b"x-request-id", b"origin"}
-_ENDPOINT = "list_untagged_images"
 _MARK = "{what differs}"
 _RUNTIME = re.compile(rb"(?<=\r\nX-Runtime: )[0-9.]+")
 
@@ -93,7 +93,9 @@ class LeanQueue:
         try:
             kept = await lists.get(asked.album_id)
         except DatabaseAway as error:
-            scope.setdefault("state", {}).update(verified_token=token.text, away=error)
+            known = {"album_id": asked.album_id, "user_id": token.user_id}
+            scope.setdefault("state", {}).update(known, verified_token=token.text, away=error)
+            scope["endpoint"] = list_untagged_images
             await self._away(scope, receive, send)
             return True
         except Exception:  # noqa: BLE001 - nothing is sent yet: the route meets it, and says so
@@ -104,7 +106,7 @@ class LeanQueue:
         id_ = request_id(asked.request_id)
         await answer.send(scope, send, token.text, id_, started)
         known = {"request_id": id_, "album_id": asked.album_id, "user_id": token.user_id}
-        self._record("GET", _ENDPOINT, 200, started, known)
+        self._record("GET", list_untagged_images.__name__, 200, started, known)
         return True
 
 

@@ -33,9 +33,12 @@ class BodyLimit:
         state["limit_bytes"] = JSON_BYTES
         read_bytes = 0
         waited_seconds = 0.0
+        is_over = False
 
         async def receive_limited() -> Message:
-            nonlocal read_bytes, waited_seconds
+            nonlocal read_bytes, waited_seconds, is_over
+            if is_over:  # what comes next is that the client leaves, however late
+                return await receive()
             started = time.perf_counter()
             patience = BODY_SECONDS + read_bytes / SLOWEST_BYTES_PER_SECOND - waited_seconds
             try:
@@ -44,6 +47,7 @@ class BodyLimit:
             except TimeoutError:
                 raise HTTPException(HTTPStatus.REQUEST_TIMEOUT) from None
             waited_seconds += time.perf_counter() - started
+            is_over = not message.get("more_body", False)
             read_bytes += len(message.get("body", b""))
             if read_bytes > state["limit_bytes"]:
                 # FastAPI passes on no other exception while it reads a body.

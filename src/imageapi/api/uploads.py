@@ -116,7 +116,7 @@ def _given(uploader: Uploader, fields: Fields, gps_ip: list[int | float] | None)
 
 def _number(fields: Fields, name: str, low: float, high: float) -> int | float | None:
     text = fields.get(name, [""])[-1]
-    with suppress(ValueError):
+    with suppress(ValueError, OverflowError):
         number: int | float = int(text) if text.isdecimal() else float(text)
         if math.isfinite(number) and low <= number <= high:
             return number

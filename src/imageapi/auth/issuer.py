@@ -109,8 +109,9 @@ class Issuer:
     async def keep_fresh(self) -> Never:
         """Fetch the set now and again, until cancelled."""
         while True:
-            with suppress(IssuerAway):  # who needs a key that is missing is told so
-                await self._refresh()
+            async with self._asking:
+                with suppress(IssuerAway):  # who needs a key that is missing is told so
+                    await self._refresh()
             await asyncio.sleep(REFRESH_SECONDS if self._is_answered else PATIENCE_SECONDS)
 
     async def ask_again(self) -> None:

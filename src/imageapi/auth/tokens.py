@@ -163,8 +163,14 @@ class Tokens:
 
     def verify(self, token: str) -> VerifiedToken:
         """Return what the token says; raise a TokenRefused that names what is wrong with it."""
-        algorithm, keys = self._keys(_checked_header(token))
-        claims = _signed_claims(token, algorithm, keys)
+        header = _checked_header(token)
+        algorithm, keys = self._keys(header)
+        try:
+            claims = _signed_claims(token, algorithm, keys)
+        except TokenForged as error:
+            if algorithm != ALGORITHM and header.get("kid") is None:
+                raise KeyUnknown(str(error)) from error  # the issuer may have a new one
+            raise
         if not is_for(claims, self._rules.audience):
             raise TokenForElsewhere("The token is for another audience.")
         if self._rules.issuer is not None and claims.get("iss") != self._rules.issuer:

@@ -69,6 +69,10 @@ _AWAY = (
     asyncpg.InsufficientResourcesError,  # too many connections, disk full
     asyncpg.OperatorInterventionError,  # shutting down, starting up, cancelled
     asyncpg.TransactionRollbackError,  # two waited for each other, and this one was undone
+    asyncpg.LockNotAvailableError,  # for as long as the operator lets anybody wait
+    asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.PostgresSystemError,  # its disk fails
+    asyncpg.InvalidCachedStatementError,  # the tables have just changed
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
 )
 
@@ -261,12 +265,14 @@ class Database:
 class HeldConnection:
     """A connection for one task at a time, on which each statement is prepared once.
 
-    It is made when it is first needed, and made again after an error.
+    It is made when it is first needed, and made again after an error, or once the server has ended
+    it; ``generation`` rises each time, since it may be another server then, with another past.
     """
 
     def __init__(self, database: Database) -> None:
         self._database = database
         self._connection: asyncpg.Connection[asyncpg.Record] | None = None
+        self.generation = 0
         self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]] = {}
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
@@ -288,11 +294,13 @@ class HeldConnection:
             connection.terminate()
 
     async def _read(self, statement: Statement, values: Mapping[str, Any]) -> list[asyncpg.Record]:
-        if self._connection is None:
+        if self._connection is None or self._connection.is_closed():
+            self._prepared.clear()
             self._connection = await self._database.connect()
+            self.generation += 1
         prepared = self._prepared.get(statement.text)
         if prepared is None:
-            prepared = await self._connection.prepare(statement.text)
+            prepared = await self._connection.prepare(statement.text, timeout=READ_SECONDS)
             self._prepared[statement.text] = prepared
         return await prepared.fetch(*statement.arguments(values), timeout=READ_SECONDS)
 

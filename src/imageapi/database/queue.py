@@ -16,7 +16,7 @@ MOST_BYTES = 16 * 1024 * 1024
 
 @dataclass(slots=True)
 class KeptList:
-    """An album's whole queue as a JSON array, no older than the album's ``version``.
+    """An album's whole queue as a JSON array, as of the album's ``version`` or later.
 
     ``encoded`` is for whoever sends it: ready answers, by the encodings that are accepted.
     """
@@ -38,15 +38,18 @@ class UntaggedLists:
         self._versions = Versions(database)
         self._kept: OrderedDict[str, KeptList] = OrderedDict()
         self._kept_bytes = 0
+        self._generation = 0
         self._reading: dict[tuple[str, int], asyncio.Task[KeptList | None]] = {}
 
     async def get(self, album_id: str) -> KeptList | None:
         """The album's list; None where it is longer than a chunk. Raises DatabaseAway."""
         version = await self._versions.of(album_id)
+        if self._generation != self._versions.generation:
+            self._forget_all()
         if version is None:
             return _EMPTY
         kept = self._kept.get(album_id)
-        if kept is not None and kept.version >= version:
+        if kept is not None and kept.version == version:
             self._kept.move_to_end(album_id)
             return kept
         return await self._read_once(album_id, version)
@@ -65,18 +68,28 @@ class UntaggedLists:
         return await asyncio.shield(task)
 
     def _forget(self, key: tuple[str, int], task: "asyncio.Task[KeptList | None]") -> None:
-        del self._reading[key]
+        if self._reading.get(key) is task:
+            del self._reading[key]
         if not task.cancelled():
             task.exception()  # asked for here, in case that nobody waits any more
 
     async def _read(self, album_id: str, version: int) -> KeptList | None:
+        generation = self._generation
         async with aclosing(self._images.chunks(album_id, UNTAGGED_ONLY)) as chunks:
             records = await anext(chunks)
         if len(records) == LARGEST_CHUNK:
             return None
         kept = KeptList(version, f"[{','.join(records)}]".encode())
-        self._keep(album_id, kept)
+        if generation == self._generation:
+            self._keep(album_id, kept)
         return kept
+
+    def _forget_all(self) -> None:
+        """The same version may be another list: another database may have lost changes."""
+        self._generation = self._versions.generation
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._reading.clear()
 
     def _keep(self, album_id: str, kept: KeptList) -> None:
         if (before := self._kept.pop(album_id, None)) is not None:

@@ -20,16 +20,18 @@ _SWEEP_SECONDS = 60
 _SUBJECT_BYTES = 16
 
 # Every part says now(): the one moment of the statement.
+_END = "now() + make_interval(secs => :period)"
+#: Until when it is used up. What lies beyond the period was never granted by this rate: it was
+#: another before, or the clock has been set back.
+_USED = f"CASE WHEN rate.until > {_END} THEN now() ELSE greatest(rate.until, now()) END"
+_NEXT = f"{_USED} + make_interval(secs => :part)"
 _COUNT = Statement(
     text(
-        "INSERT INTO rates AS rate (subject, until, granted)"
+        "INSERT INTO rates AS rate (subject, until, granted)"  # noqa: S608 - of constants
         " VALUES (:subject, now() + make_interval(secs => :part), true)"
         " ON CONFLICT (subject) DO UPDATE SET"
-        " granted = greatest(rate.until, now()) + make_interval(secs => :part)"
-        " <= now() + make_interval(secs => :period),"
-        " until = CASE WHEN greatest(rate.until, now()) + make_interval(secs => :part)"
-        " <= now() + make_interval(secs => :period)"
-        " THEN greatest(rate.until, now()) + make_interval(secs => :part) ELSE rate.until END"
+        f" granted = {_NEXT} <= {_END},"
+        f" until = CASE WHEN {_NEXT} <= {_END} THEN {_NEXT} ELSE rate.until END"
         " RETURNING granted, extract(epoch FROM until - now())::double precision"
     )
 )

@@ -26,6 +26,11 @@ class Versions:
         self._somebody_waits = asyncio.Event()
         self._asking: asyncio.Task[None] | None = None
 
+    @property
+    def generation(self) -> int:
+        """Rises when it may be another database that answers: after a failover, or a restore."""
+        return self._connection.generation
+
     def of(self, album_id: str) -> _Future:
         """The album's version, None for one that was never seen; raises DatabaseAway."""
         if self._asking is None:

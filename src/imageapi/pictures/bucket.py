@@ -22,6 +22,7 @@ from imageapi.pictures.keeping import (
     Kept,
     Staged,
     checked,
+    discarded,
     in_thread,
     listed,
     swept,
@@ -134,7 +135,7 @@ class Bucket:
                 await in_thread(staged.open)
             yield staged
         finally:
-            await in_thread(staged.discard)
+            await discarded(staged)
 
     @asynccontextmanager
     async def _upload(self, key: str) -> AsyncIterator["_Upload"]:

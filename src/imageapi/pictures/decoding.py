@@ -6,13 +6,14 @@ and the picture is unfit. `decoder` is what runs in the child; nothing of it is 
 
 import asyncio
 import os
-from contextlib import suppress
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from imageapi.children.child import Child, Died
-from imageapi.pictures.errors import StoreAway, UnfitPicture
+from imageapi.pictures.errors import DecodersBusy, NotDecoded, StoreAway, UnfitPicture
 from imageapi.pictures.views import View
 
 MOST_JOBS = 200
@@ -46,7 +47,8 @@ class Facts:
 class Decoders:
     """At most `count` children at work, started when first needed and kept.
 
-    A picture of more than `most_pixels` is unfit, as is one that takes longer than `seconds`.
+    A picture of more than `most_pixels` is unfit, as is one that takes longer than `seconds`. So
+    long whoever comes waits for a turn, too, and is then told DecodersBusy.
     """
 
     def __init__(self, count: int, most_pixels: int, seconds: float = 30.0) -> None:
@@ -62,7 +64,8 @@ class Decoders:
     async def inspect(self, path: Path, format_: str, view: View) -> Facts:
         """What the picture is, with a JPEG of the view as proof that it can be decoded.
 
-        Raises UnfitPicture, and StoreAway where the file cannot be opened.
+        Raises UnfitPicture, NotDecoded, DecodersBusy, and StoreAway where the file cannot be
+        opened.
         """
         answer, mini = await self._asked(path, format_, view, inspect=True)
         try:
@@ -73,7 +76,7 @@ class Decoders:
     async def render(self, path: Path, format_: str, view: View) -> bytes:
         """A JPEG of the view in sRGB, without metadata.
 
-        Raises UnfitPicture, and StoreAway where the file cannot be opened.
+        Raises what `inspect` does.
         """
         return (await self._asked(path, format_, view, inspect=False))[1]
 
@@ -95,12 +98,12 @@ class Decoders:
         self, path: Path, format_: str, view: View, *, inspect: bool
     ) -> tuple[dict[str, Any], bytes]:
         job = self._job(path, format_, view, inspect=inspect)
-        async with self._turns:
+        async with self._turn():
             try:
                 async with asyncio.timeout(self._seconds):
                     answer, blob = await self._answered(job)
             except TimeoutError:
-                raise UnfitPicture(_TOO_LONG) from None
+                raise NotDecoded(_TOO_LONG) from None
             except OSError as error:  # no more processes, or no more files, for now
                 raise StoreAway from error
         if "errno" in answer:
@@ -110,6 +113,18 @@ class Decoders:
         if not blob.startswith(b"\xff\xd8\xff"):
             raise UnfitPicture(_CANNOT)
         return answer, blob
+
+    @asynccontextmanager
+    async def _turn(self) -> AsyncIterator[None]:
+        try:
+            async with asyncio.timeout(self._seconds):
+                await self._turns.acquire()
+        except TimeoutError:
+            raise DecodersBusy from None
+        try:
+            yield
+        finally:
+            self._turns.release()
 
     def _job(self, path: Path, format_: str, view: View, *, inspect: bool) -> dict[str, Any]:
         return {
@@ -131,7 +146,7 @@ class Decoders:
             return await self._answered_by(await self._started(), job)
         except Died:
             self._check_open()
-            raise UnfitPicture(_CANNOT) from None
+            raise NotDecoded(_CANNOT) from None
 
     async def _answered_by(self, child: Child, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
         whole = False

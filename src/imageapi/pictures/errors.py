@@ -6,8 +6,10 @@
     ├── NotAPicture         the content is none of the formats that are read
     ├── TooManyBytes        the content is longer than what is taken
     ├── UnfitPicture        a format that is read, but this one cannot be decoded, or is too large
+    │   └── NotDecoded          a decoder died of it, or took too long: it may go well another time
     └── StoreError
         ├── StoreAway       the store does not answer, or takes no more: asking again may help
+        │   └── DecodersBusy    it does, but nothing can be decoded now
         └── NotInStore      the store has nothing of this name
 
     UnfitStore              the operator's address of a store cannot be one
@@ -36,6 +38,10 @@ class UnfitPicture(PictureError):
     """The picture cannot be decoded within the limits; ``str()`` says which of them, or why."""
 
 
+class NotDecoded(UnfitPicture):
+    """The decoder died, or took too long: of the picture, or of what else the machine does."""
+
+
 class StoreError(PictureError):
     """Something about the store."""
 
@@ -43,8 +49,15 @@ class StoreError(PictureError):
 class StoreAway(StoreError):
     """The store does not answer, refuses, or is full."""
 
+    def __init__(self, sentence: str = "The store of pictures does not answer.") -> None:
+        super().__init__(sentence)
+
+
+class DecodersBusy(StoreAway):
+    """So much is to be decoded that this would wait for too long; asking again may help."""
+
     def __init__(self) -> None:
-        super().__init__("The store of pictures does not answer.")
+        super().__init__("Too much is to be decoded now.")
 
 
 class NotInStore(StoreError):

@@ -5,8 +5,8 @@ is on the disk: no power cut and no kill leaves half a picture under a key.
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Iterator, Sequence
-from contextlib import ExitStack, asynccontextmanager, contextmanager, suppress
+from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from errno import EACCES
 from io import FileIO
@@ -19,10 +19,12 @@ from obstore.store import LocalStore
 from imageapi.pictures.errors import NotInStore, StoreAway
 from imageapi.pictures.keeping import (
     CHUNK_BYTES,
+    WRITE_SECONDS,
     Incoming,
     Kept,
     Staged,
     checked,
+    discarded,
     in_thread,
     listed,
     swept,
@@ -56,23 +58,23 @@ class Folder:
 
         async def finish() -> None:
             with translated():
-                await in_thread(self._place, staged, key)
+                await in_thread(self._place, staged, key, seconds=WRITE_SECONDS)
 
         try:
             with translated():
                 await in_thread(staged.open)
             yield Incoming(staged, finish)
         finally:
-            await in_thread(staged.discard)
+            await discarded(staged)
 
     async def put(self, key: str, content: bytes) -> None:
         """Keep something small, whole or not at all."""
         with translated():
-            await in_thread(self._put, checked(key), content)
+            await in_thread(self._put, checked(key), content, seconds=WRITE_SECONDS)
 
     async def get(self, key: str) -> bytes:
         """All of it."""
-        with self._reading():
+        async with self._reading():
             return await in_thread((self.root / checked(key)).read_bytes)
 
     async def stream(
@@ -81,7 +83,7 @@ class Folder:
         """The bytes from `start` to before `end`, in chunks."""
         path, at = self.root / checked(key), start
         with ExitStack() as held:
-            with self._reading():
+            async with self._reading():
                 file = await in_thread(lambda: held.enter_context(FileIO(path)))
                 file.seek(start)
             while end is None or at < end:
@@ -95,17 +97,19 @@ class Folder:
 
     async def size(self, key: str) -> int:
         """How many bytes there are."""
-        with self._reading():
+        async with self._reading():
             return (await in_thread(_regular, self.root / checked(key))).st_size
 
     async def delete(self, key: str) -> None:
         """Have nothing under the key, and no empty folders above it."""
-        with suppress(NotInStore), self._reading():
-            await in_thread(self._delete, checked(key))
+        with suppress(NotInStore):
+            async with self._reading():
+                await in_thread(self._delete, checked(key))
 
     async def list(self, prefix: str = "") -> AsyncIterator[Kept]:
         """What is kept, in no order."""
-        self._check_there()
+        with translated():
+            await in_thread(self._check_there)
         async for each in listed(self._local, prefix):
             if not each.key.startswith(f"{_STAGING}/"):
                 yield each
@@ -114,7 +118,7 @@ class Folder:
     async def as_file(self, key: str) -> AsyncIterator[Path]:
         """The file itself."""
         path = self.root / checked(key)
-        with self._reading():
+        async with self._reading():
             await in_thread(_regular, path)
         yield path
 
@@ -123,13 +127,14 @@ class Folder:
         with translated():
             return await in_thread(swept, self._staging, "*", older_than)
 
-    @contextmanager
-    def _reading(self) -> Iterator[None]:
+    @asynccontextmanager
+    async def _reading(self) -> AsyncIterator[None]:
         try:
             with translated(NotInStore):
                 yield
         except NotInStore:
-            self._check_there()
+            with translated():
+                await in_thread(self._check_there)
             raise
 
     def _check_there(self) -> None:

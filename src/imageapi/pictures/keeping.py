@@ -4,12 +4,14 @@ import asyncio
 import os
 import re
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
-from functools import partial
+from functools import cache, partial
 from io import FileIO
 from pathlib import Path
+from threading import Lock
 from time import time
 from typing import TypeVar
 
@@ -25,6 +27,12 @@ CHUNK_BYTES = 1024**2
 PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+"
 
 _KEY = re.compile(rf"(?!\.incoming(?:/|$)){PART}(?:/{PART})*")
+#: How long a disk may take to answer, in seconds; and to have written a whole picture.
+DISK_SECONDS = 10.0
+WRITE_SECONDS = 30.0
+#: So many ask disks at once.
+MOST_THREADS = 16
+
 _LISTED_AT_ONCE = 1000
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
@@ -57,20 +65,37 @@ def translated(missing: type[StoreAway | NotInStore] = StoreAway) -> Iterator[No
         raise StoreAway from error
 
 
-async def in_thread(work: Callable[..., T], *arguments: object) -> T:
+async def in_thread(work: Callable[..., T], *arguments: object, seconds: float | None = None) -> T:
     """What `work` returns in a thread. When cancelled, return no sooner than the thread does.
 
-    So whoever is cancelled may close and remove what the thread was working on.
+    So whoever is cancelled may close and remove what the thread was working on. But a disk that
+    does not answer in so many seconds, by default DISK_SECONDS, is a TimeoutError; its thread is
+    left to itself.
     """
-    running = asyncio.get_running_loop().run_in_executor(None, partial(work, *arguments))
-    try:
-        return await asyncio.shield(running)
-    except asyncio.CancelledError:
-        while not running.done():
-            with suppress(asyncio.CancelledError):
-                await asyncio.wait([running])
-        running.exception()
-        raise
+    loop = asyncio.get_running_loop()
+    running = loop.run_in_executor(_threads(), partial(work, *arguments))
+    deadline = loop.time() + (DISK_SECONDS if seconds is None else seconds)
+    is_cancelled = False
+    while not running.done() and loop.time() < deadline:
+        try:
+            await asyncio.wait([running], timeout=deadline - loop.time())
+        except asyncio.CancelledError:
+            is_cancelled = True
+    if not running.done():
+        running.cancel()  # where it has not begun; else nobody asks for what becomes of it
+    if is_cancelled:
+        if running.done() and not running.cancelled():
+            running.exception()
+        raise asyncio.CancelledError
+    if running.cancelled():
+        raise TimeoutError
+    return running.result()
+
+
+@cache
+def _threads() -> ThreadPoolExecutor:
+    """Threads that may all hang, without anybody else's standing still."""
+    return ThreadPoolExecutor(MOST_THREADS, "disk")
 
 
 async def listed(
@@ -89,35 +114,49 @@ async def listed(
 
 
 class Staged:
-    """A file for one's own use, until it is moved to its place or discarded."""
+    """A file for one's own use, until it is moved to its place or discarded.
+
+    One thread works on it at a time: one that was given up may still do so.
+    """
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: FileIO | None = None
+        self._lock = Lock()
 
     def open(self) -> None:
         """Make the file; nobody but this user may read it."""
-        self._file = FileIO(self.path, "xb", opener=partial(os.open, mode=0o600))
+        with self._lock:
+            self._file = FileIO(self.path, "xb", opener=partial(os.open, mode=0o600))
 
     def write(self, content: bytes) -> None:
         """Write all of it."""
-        assert self._file is not None
-        rest = memoryview(content)
-        while rest:
-            rest = rest[self._file.write(rest) :]
+        with self._lock:
+            assert self._file is not None
+            rest = memoryview(content)
+            while rest:
+                rest = rest[self._file.write(rest) :]
 
     def sync(self) -> None:
         """Have it on the disk."""
-        assert self._file is not None
-        os.fsync(self._file.fileno())
+        with self._lock:
+            assert self._file is not None
+            os.fsync(self._file.fileno())
 
     def discard(self) -> None:
         """Close it, and remove it where it still is."""
-        with suppress(OSError):
-            if self._file is not None:
-                self._file.close()
-        with suppress(OSError):
-            self.path.unlink()
+        with self._lock:
+            with suppress(OSError):
+                if self._file is not None:
+                    self._file.close()
+            with suppress(OSError):
+                self.path.unlink()
+
+
+async def discarded(staged: Staged) -> None:
+    """Have it discarded, now or when the disk answers again."""
+    with suppress(TimeoutError):
+        await in_thread(staged.discard)
 
 
 class Incoming:

@@ -28,8 +28,8 @@ _DATE = re.compile(
 )
 _CC = r"\x00-\x1f\x7f-\x9f"  # Unicode's category of control characters
 _CONTROL = re.compile(f"[{_CC}]")
-_FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
-_LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
+FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
+LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
 _MILLISECOND_DIGITS = 3
 _TO_THE_SECOND = len("2016-02-15T13:02:58")
 
@@ -96,7 +96,7 @@ def _date(value: object) -> datetime:
         date = datetime.fromisoformat(match[0].upper())
     except ValueError as error:
         raise unfit("must be a date and time that exists") from error
-    if not (_FIRST_DATE.year < date.year < _LAST_DATE.year - 1 or _FIRST_DATE <= date < _LAST_DATE):
+    if not (FIRST_DATE.year < date.year < LAST_DATE.year - 1 or FIRST_DATE <= date < LAST_DATE):
         raise unfit("must lie between 1970 and 9999")
     return date
 
