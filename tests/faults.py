@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -47,16 +47,17 @@ class Clients:
 
     service: httpx.AsyncClient
     public_ids: list[str]
-    seen: Seen = field(default_factory=Seen)
     tagged: set[tuple[str, str]] = field(default_factory=set)
+    album: str = ALBUM
+    seen: Seen = field(default_factory=Seen)
     is_over: bool = False
     pause_seconds: float = 0.02
 
     async def read(self) -> None:
         """List the queue, whole and in pages, the tags, and one image."""
-        images = f"/api/v1/albums/{ALBUM}/images"
+        images = f"/api/v1/albums/{self.album}/images"
         paths = [
-            *(f"{images}/untag", f"{images}/untag?limit=5", f"/api/v1/albums/{ALBUM}/tags"),
+            *(f"{images}/untag", f"{images}/untag?limit=5", f"/api/v1/albums/{self.album}/tags"),
             *(f"{images}/{self.public_ids[0]}", "/api/v1/albums"),
         ]
         number = 0
@@ -70,7 +71,7 @@ class Clients:
         while not self.is_over:
             public_id = self.public_ids[number % len(self.public_ids)]
             tag = f"{name}-{number}"
-            path = f"/api/v1/albums/{ALBUM}/images/{public_id}/tags/{tag}"
+            path = f"/api/v1/albums/{self.album}/images/{public_id}/tags/{tag}"
             if (await self._ask("PUT", path)).is_success:
                 self.tagged.add((public_id, tag))
             number += 1
@@ -82,9 +83,17 @@ class Clients:
         await asyncio.sleep(self.pause_seconds)
         return answer
 
+    async def seeing(self, at_least: Mapping[int, int], patience_seconds: float = 60) -> None:
+        """Wait until so many answers of these statuses were seen."""
+        async with asyncio.timeout(patience_seconds):
+            while any(  # noqa: ASYNC110 - nobody tells
+                self.seen.statuses[status] < count for status, count in at_least.items()
+            ):
+                await asyncio.sleep(0.05)
+
     async def lost(self) -> set[tuple[str, str]]:
         """Answered tags that are not there."""
-        answer = await self.service.get(f"/api/v1/albums/{ALBUM}/images")
+        answer = await self.service.get(f"/api/v1/albums/{self.album}/images")
         images = answer.raise_for_status().json()
         there = {(image["public_id"], tag) for image in images for tag in image["infos"]["tags"]}
         return self.tagged - there
@@ -92,7 +101,7 @@ class Clients:
     async def recovered(self, patience_seconds: float = 30) -> float:
         """How long it takes until everything is answered as before, in seconds."""
         started = time.monotonic()
-        images = f"/api/v1/albums/{ALBUM}/images"
+        images = f"/api/v1/albums/{self.album}/images"
         asked = [
             ("GET", f"{images}/untag"),
             ("GET", f"{images}?limit=5"),
@@ -119,12 +128,14 @@ def client_of(address: str, album: str = ALBUM) -> httpx.AsyncClient:
 
 
 @asynccontextmanager
-async def under_load(address: str, public_ids: list[str]) -> AsyncIterator[Clients]:
-    """Three readers and three writers, who ask until the end of the block."""
+async def under_load(
+    address: str, public_ids: list[str], writers: int = 3
+) -> AsyncIterator[Clients]:
+    """Three readers and some writers, who ask until the end of the block."""
     async with client_of(address) as http:
         clients = Clients(http, public_ids)
         asking = [asyncio.create_task(clients.read()) for _ in range(3)]
-        asking += [asyncio.create_task(clients.write(f"w{each}")) for each in range(3)]
+        asking += [asyncio.create_task(clients.write(f"w{each}")) for each in range(writers)]
         try:
             yield clients
         finally:

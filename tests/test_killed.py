@@ -15,7 +15,8 @@ import pytest
 
 import pictures
 from conftest import Command, Service
-from faults import client_of
+from factories import record
+from faults import Clients, client_of
 from imageapi.database.engine import Database
 from imageapi.pictures.naming import store_key
 
@@ -93,14 +94,20 @@ async def held_up(server: str, lock: str) -> AsyncIterator[Callable[[], Any]]:
         await watcher.close()
 
 
+def workers_of(service: Service) -> list[psutil.Process]:
+    """Those that are alive."""
+    workers = []
+    for child in psutil.Process(service.process.pid).children():
+        with suppress(psutil.NoSuchProcess):  # a zombie is none either
+            if "spawn_main" in str(child.cmdline()):
+                workers.append(child)
+    return workers
+
+
 def kill_workers(service: Service) -> None:
     """As the system does that has no memory left."""
-    workers = [
-        each
-        for each in psutil.Process(service.process.pid).children()
-        if "spawn_main" in str(each.cmdline())
-    ]
-    assert len(workers) == 2
+    workers = workers_of(service)
+    assert workers
     for worker in workers:
         worker.kill()
     psutil.wait_procs(workers, 10)
@@ -170,3 +177,47 @@ async def key_of(server: str, image: dict[str, Any]) -> str:
     )
     await administrator.close()
     return store_key(album, picture, Path(image["thumbnails"]["full"]).name)
+
+
+async def test_others_go_on_while_a_worker_is_killed(
+    two_workers: Service, add: Any, album: str
+) -> None:
+    """Whoever asked the killed one sees the connection end; what was answered holds."""
+    records = [record(album, number) for number in range(20)]
+    await add(records)
+    public_ids = [each["public_id"] for each in records]
+    tagged: set[tuple[str, str]] = set()
+    broken = 0
+    is_over = False
+
+    async def write(name: str) -> None:
+        nonlocal broken
+        number = 0
+        while not is_over:
+            number += 1
+            public_id, tag = public_ids[number % 20], f"{name}-{number}"
+            async with client_of(two_workers.address, album) as client:
+                try:
+                    path = f"/api/v1/albums/{album}/images/{public_id}/tags/{tag}"
+                    answer = await client.put(path)
+                except httpx.TransportError:
+                    broken += 1
+                    continue
+            assert answer.status_code in (200, 503)
+            if answer.is_success:
+                tagged.add((public_id, tag))
+
+    writing = [asyncio.create_task(write(f"k{each}")) for each in range(4)]
+    for _ in range(3):
+        before = len(tagged)
+        async with asyncio.timeout(60):
+            while len(tagged) < before + 10 or len(workers_of(two_workers)) < 2:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        workers_of(two_workers)[0].kill()
+    is_over = True
+    await asyncio.gather(*writing)
+    async with client_of(two_workers.address, album) as client:
+        clients = Clients(client, public_ids, tagged, album)
+        assert await clients.recovered() < 30
+        assert await clients.lost() == set()
+    assert broken < len(tagged)
