@@ -12,7 +12,9 @@ from hypothesis import strategies as st
 
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from imageapi.albums.geometry import edited
-from imageapi.database.repository import LARGEST_EVENT_CHUNK
+from imageapi.database import repository
+from imageapi.database.engine import Database
+from imageapi.database.repository import LARGEST_EVENT_CHUNK, Images
 from imageapi.records.image import Image
 from imageapi.records.reading import read_record
 from test_routes import NOBODY
@@ -351,15 +353,39 @@ async def test_events_come_in_pages(filled: Album) -> None:
 
 
 async def test_however_many_events_are_whole(filled: Album) -> None:
-    """A chunk and one more, in one answer or in pages of more than a chunk."""
+    """More than a chunk, in one answer or in pages of more than a chunk."""
     for number in range(LARGEST_EVENT_CHUNK + 5):
-        await filled.ask("PUT", f"/images/{filled.ids[0]}/tags/{number}")
+        method = "DELETE" if number % 2 else "PUT"
+        await filled.ask(method, f"/images/{filled.ids[0]}/tags/a")
     events = await filled.events(0)
     assert [event["version"] for event in events] == list(range(1, LARGEST_EVENT_CHUNK + 7))
     page = f"/events?after=1&limit={LARGEST_EVENT_CHUNK + 2}"
     assert await filled.ask("GET", page) == events[1 : LARGEST_EVENT_CHUNK + 3]
     assert await filled.ask("GET", f"/events?after={LARGEST_EVENT_CHUNK + 6}&limit=1") == []
     assert await filled.ask("GET", f"/events?after={2**63 - 1}&limit=1000") == []
+
+
+async def test_chunks_of_events_are_bounded_in_bytes(
+    database: Database, filled: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each has as many as there is room for, and a large one is alone."""
+    monkeypatch.setattr(repository, "LARGEST_EVENT_CHUNK_BYTES", 2000)
+    tags = ["x" * 50 + str(each) for each in range(20)]
+    for number in range(12):
+        if number in (4, 5):
+            many = {"public_ids": filled.ids, "add" if number == 4 else "remove": tags}
+            await filled.ask("POST", "/images/tags", json=many)
+        else:
+            method = "DELETE" if number % 2 else "PUT"
+            await filled.ask(method, f"/images/{filled.ids[0]}/tags/a")
+    events = await filled.events(0)
+    assert [event["version"] for event in events] == list(range(1, 14))
+    chunks = Images(database).event_chunks(filled.album_id, 0)
+    sizes = [[len(each.before + each.after) for each in chunk] async for chunk in chunks]
+    assert sum(map(len, sizes)) == 13
+    assert all(sum(each) <= 2000 or len(each) == 1 for each in sizes)
+    assert sorted(map(len, sizes))[:2] == [1, 1]
+    assert max(map(len, sizes)) > 2
 
 
 async def test_albums_of_the_token_with_their_counts(

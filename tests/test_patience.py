@@ -138,10 +138,13 @@ async def test_a_slow_body_that_comes_is_waited_for(
     assert took > 2
 
 
-async def test_a_body_that_nobody_wants_is_not_read_forever(impatient: Service, album: str) -> None:
-    head = of_json(10**9, album, {})
+@pytest.mark.parametrize(("abilities", "status"), [((), 403), (("image_tag",), 413)])
+async def test_a_body_that_nobody_wants_is_not_read_forever(
+    impatient: Service, album: str, may: Any, abilities: tuple[str, ...], status: int
+) -> None:
+    head = of_json(10**9, album, may(album, *abilities))
     answer, took = await until_closed(impatient, head, every=0.001, forever=b" " * 4096)
-    assert statuses(answer) == [413]
+    assert statuses(answer) == [status]
     assert took < 4
 
 

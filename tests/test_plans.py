@@ -29,7 +29,7 @@ from factories import record
 from imageapi.albums.editing import Editor
 from imageapi.albums.rendering import Rendering
 from imageapi.database import renderings, repository
-from imageapi.database.changes import album_ids, changing, pictures_in_use
+from imageapi.database.changes import album_ids, changing
 from imageapi.database.engine import SESSION, Database, HeldConnection, Statement
 from imageapi.database.migration import migrate
 from imageapi.database.queue import UntaggedLists
@@ -246,7 +246,8 @@ async def changes(database: Recording) -> None:
         await editor.tag_many([public_id], ["attic"], ["kitchen"])
         await editor.delete(public_id, None)
         await editor.restore(public_id, None)
-        await pictures_in_use(database, USUAL, [uuid4(), uuid4()])
+        async with changing(database, USUAL) as change:
+            await change.pictures_in_use([uuid4(), uuid4()])
     with database.called("over all albums"):
         await album_ids(database)
         await renderings.render_anew(database, RENDERING.name, lambda text, _: text)

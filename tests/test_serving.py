@@ -93,7 +93,9 @@ async def test_sigterm_lets_requests_under_way_finish(
         reader, writer = await asyncio.open_connection("127.0.0.1", service.port, limit=2**12)
         path = f"/api/v1/albums/{album}/images/untag"
         authorization = may(album)["Authorization"]
-        writer.write(f"GET {path} HTTP/1.1\r\nAuthorization: {authorization}\r\n\r\n".encode())
+        writer.write(
+            f"GET {path} HTTP/1.1\r\nHost: a\r\nAuthorization: {authorization}\r\n\r\n".encode()
+        )
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
         service.process.send_signal(signal.SIGTERM)
         await asyncio.sleep(0.5)

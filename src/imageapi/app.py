@@ -10,7 +10,6 @@ import structlog
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
 from fastapi.telemetry import TelemetryConfig
-from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
@@ -22,7 +21,8 @@ from imageapi.albums.rendering import Rendering
 from imageapi.albums.showing import Renditions
 from imageapi.albums.studio import Limits, open_studio
 from imageapi.api import albums, assets, document, events, images, operations, tags, untag, uploads
-from imageapi.api.admission import Admission, Turns
+from imageapi.api.admission import Admission, Turns, plain_client
+from imageapi.api.cors import Cors
 from imageapi.api.headers import DocumentedHeaders
 from imageapi.api.heads import HeadAsGet
 from imageapi.api.journal import Journal
@@ -66,6 +66,7 @@ class ImageAPI(FastAPI):
         if scope["type"] != "http":
             await self.ordinary(scope, receive, send)
             return
+        scope["client"] = plain_client(scope.get("client"))
         self._under_way += 1
         self.state.is_overloaded = self._under_way > self._settings.max_requests
         answer = self.ordinary if self.state.is_overloaded else self._lean
@@ -83,7 +84,7 @@ class ImageAPI(FastAPI):
             # uvicorn describes ASGI by other types than Starlette.
             stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, settings.trusted_proxies))  # type: ignore[arg-type]
         if settings.origins:
-            stack = CORSMiddleware(stack, settings.origins, **CORS)
+            stack = Cors(stack, settings.origins)
         return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
 
     def openapi(self) -> dict[str, Any]:
@@ -91,18 +92,6 @@ class ImageAPI(FastAPI):
         if self.openapi_schema is None:
             self.openapi_schema = document.complete(super().openapi())
         return self.openapi_schema
-
-
-#: What a browser's program may send and see.
-CORS: dict[str, Any] = {
-    "allow_methods": ["GET", "HEAD", "POST", "PUT", "PATCH", "DELETE"],
-    "allow_headers": ["Authorization", "Content-Type", "If-Match", "If-None-Match", "X-Request-Id"],
-    "expose_headers": [
-        *("ETag", "Link", "Location", "Retry-After"),
-        *("X-Request-Id", "X-Runtime", "X-Total-Count"),
-    ],
-    "max_age": 3600,
-}
 
 
 def _telemetry(is_traced: bool) -> TelemetryConfig:

@@ -1,11 +1,12 @@
 """Keeping house: the trash emptied, and what nobody has a record of removed from the store."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
-from uuid import UUID
+from uuid import UUID, uuid4
 
 from imageapi.albums.studio import Studio
-from imageapi.database.changes import album_ids, changing, pictures_in_use
+from imageapi.database.changes import album_ids, changing
 from imageapi.pictures.naming import ORIGINAL, store_key
 from imageapi.pictures.store import Store
 from imageapi.records.values import ALBUM_ID, PUBLIC_ID
@@ -14,6 +15,10 @@ from imageapi.records.values import ALBUM_ID, PUBLIC_ID
 ORPHAN_AGE = timedelta(hours=1)
 #: So many images are removed by one change at most.
 BATCH = 1000
+#: So many keys are looked at while their albums are held, one after the other.
+ORPHANS_AT_ONCE = 100
+
+_CLOCK = "clock"  # no album's: they have pictures below
 
 
 @dataclass(slots=True)
@@ -34,7 +39,8 @@ async def purge(studio: Studio, older_than: timedelta) -> Purged:
     for album_id in await album_ids(studio.database):
         while count := await _empty_trash(studio, album_id, before):
             purged.images += count
-    purged.orphans = await _remove_orphans(studio, datetime.now(UTC) - ORPHAN_AGE)
+    too_young = await _stores_clock(studio.store) - ORPHAN_AGE
+    purged.orphans = await _remove_orphans(studio, too_young)
     purged.orphans += await studio.store.sweep(ORPHAN_AGE)
     return purged
 
@@ -62,6 +68,17 @@ async def _remove(store: Store, album_id: str, picture: UUID) -> None:
     await store.delete(store_key(album_id, picture, ORIGINAL))
 
 
+async def _stores_clock(store: Store) -> datetime:
+    """What time it is where the store is, whose clock says how old things are."""
+    folder = f"{_CLOCK}-{uuid4()}"
+    key = f"{folder}/now"
+    await store.put(key, b"")
+    try:
+        return max([kept.modified async for kept in store.list(folder)])
+    finally:
+        await store.delete(key)
+
+
 async def _remove_orphans(studio: Studio, before: datetime) -> int:
     """Remove what is older than that and belongs to no image; return how many originals."""
     count = 0
@@ -72,22 +89,24 @@ async def _remove_orphans(studio: Studio, before: datetime) -> int:
             album_id, picture, _ = parts
             if ALBUM_ID.fullmatch(album_id) and PUBLIC_ID.fullmatch(picture):
                 batch.append((album_id, UUID(picture), kept.key))
-        if len(batch) == BATCH:
+        if len(batch) == ORPHANS_AT_ONCE:
             count += await _remove_unused(studio, batch)
             batch.clear()
     return count + await _remove_unused(studio, batch)
 
 
-async def _remove_unused(studio: Studio, batch: list[tuple[str, UUID, str]]) -> int:
-    by_album: dict[str, set[UUID]] = {}
-    for album_id, picture, _ in batch:
-        by_album.setdefault(album_id, set()).add(picture)
-    used = {
-        (album_id, picture)
-        for album_id, pictures in by_album.items()
-        for picture in await pictures_in_use(studio.database, album_id, pictures)
-    }
-    unused = [key for album_id, picture, key in batch if (album_id, picture) not in used]
-    for key in unused:
-        await studio.store.delete(key)
-    return sum(key.endswith(f"/{ORIGINAL}") for key in unused)
+async def _remove_unused(studio: Studio, batch: Sequence[tuple[str, UUID, str]]) -> int:
+    """Remove those of the keys whose picture no image has; return how many are originals.
+
+    Meanwhile nobody changes their album. An upload makes sure that its picture is there before it
+    commits, so that it is safe from this even if all clocks are wrong.
+    """
+    count = 0
+    for album_id in dict.fromkeys(album_id for album_id, _, _ in batch):
+        pictures = {key: picture for each, picture, key in batch if each == album_id}
+        async with changing(studio.database, album_id) as change:
+            used = await change.pictures_in_use(set(pictures.values()))
+            for key in (key for key, picture in pictures.items() if picture not in used):
+                await studio.store.delete(key)
+                count += key.endswith(f"/{ORIGINAL}")
+    return count

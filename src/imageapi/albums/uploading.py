@@ -16,7 +16,7 @@ from imageapi.database.changes import AlbumChange, changing
 from imageapi.database.repository import Images, StoredImage
 from imageapi.metrics import UPLOADED_BYTES, UPLOADS, UPLOADS_UNDER_WAY
 from imageapi.pictures.decoding import Facts
-from imageapi.pictures.errors import NotAPicture, StoreError, TooManyBytes
+from imageapi.pictures.errors import NotAPicture, NotInStore, StoreAway, StoreError, TooManyBytes
 from imageapi.pictures.formats import LONGEST_HEAD, sniff
 from imageapi.pictures.naming import BLANK, KEY_BYTES, ORIGINAL, rendition_name, store_key
 from imageapi.pictures.store import Incoming
@@ -145,6 +145,7 @@ class Uploader:
             ) as change:
                 there = await change.find_by_digest(content.sha256)
                 if there is None:
+                    await self._require_kept(picture)
                     added = await self._add(change, picture, image, content)
         except PublicIdTaken:
             await self._let_go(picture)
@@ -155,6 +156,13 @@ class Uploader:
         UPLOADED_BYTES.inc(content.length_bytes)
         await self._keep_mini(picture, image, facts.mini)
         return added, True
+
+    async def _require_kept(self, picture: UUID) -> None:
+        """Raise StoreAway where the picture is gone: a purge whose clock is wrong took it."""
+        try:
+            await self.studio.store.size(store_key(self.album_id, picture, ORIGINAL))
+        except NotInStore:
+            raise StoreAway from None
 
     async def _let_go(self, picture: UUID) -> None:
         with suppress(StoreError):

@@ -3,6 +3,7 @@
 import ipaddress
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from typing import Any
 
 from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Receive, Scope, Send
@@ -22,6 +23,7 @@ from imageapi.database.rates import TooOften
 #: Answered whatever else is under way: somebody wants to know what is wrong.
 ALWAYS = {"/healthz", "/metrics"}
 
+_MAPPED = "::ffff:"
 _PREFIX_BITS = 64  # of IPv6, which a single customer has many of
 
 
@@ -87,6 +89,14 @@ class Admission:
         )
 
 
+def plain_client(client: Sequence[Any] | None) -> tuple[Any, ...] | None:
+    """Address and port of who asks; a socket for both calls IPv4 addresses ``::ffff:192.0.2.1``."""
+    if client is None:
+        return None
+    address, *rest = client
+    return (str(address).removeprefix(_MAPPED), *rest)
+
+
 def network_of(address: str) -> str:
     """The address, of IPv6 the network that its customer has."""
     try:
@@ -95,6 +105,4 @@ def network_of(address: str) -> str:
         return address
     if ip.version == 4:  # noqa: PLR2004
         return address
-    if ip.ipv4_mapped is not None:  # as a socket for both calls them
-        return str(ip.ipv4_mapped)
     return str(ipaddress.ip_network((ip, _PREFIX_BITS), strict=False))

@@ -151,9 +151,8 @@ async def _original(
     if part is not None:
         headers["Content-Range"] = f"bytes {part.start}-{part.end - 1}/{size}"
     start, end = part or (0, size)
-    return StreamingResponse(
-        store.stream(key, start, end),
-        200 if part is None else 206,
-        {**headers, "Content-Length": str(end - start)},
-        MEDIA_TYPES[picture.image.format],
-    )
+    status, media_type = 200 if part is None else 206, MEDIA_TYPES[picture.image.format]
+    headers["Content-Length"] = str(end - start)
+    if getattr(request.state, "is_head", False):
+        return Response(None, status, headers, media_type)
+    return StreamingResponse(store.stream(key, start, end), status, headers, media_type)

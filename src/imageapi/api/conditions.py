@@ -3,7 +3,7 @@
 import re
 from typing import Annotated
 
-from fastapi import Depends, Header
+from fastapi import Depends, Header, Request
 
 from imageapi.albums.editing import Versions
 
@@ -11,13 +11,17 @@ _VERSION_TAG = re.compile(r'"(\d{1,18})"')
 
 
 async def _if_match(
+    request: Request,
     if_match: Annotated[
         str | None,
         Header(description="The `ETag` that the image must still have, else 412"),
     ] = None,
 ) -> Versions:
     """The versions that the header names, compared strongly; None where any will do."""
-    if if_match is None or if_match.strip() == "*":
+    if if_match is None:
+        return None
+    if_match = ",".join(request.headers.getlist("If-Match"))  # lines of one list (RFC 9110 §5.3)
+    if if_match.strip() == "*":
         return None
     tags = (_VERSION_TAG.fullmatch(each.strip()) for each in if_match.split(","))
     return {int(tag[1]) for tag in tags if tag is not None}

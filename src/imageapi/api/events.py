@@ -16,7 +16,7 @@ from imageapi.api.document import with_headers
 from imageapi.api.errors import UnfitParameter
 from imageapi.api.pages import Limit, next_page
 from imageapi.api.problems import OF_ALBUM, problem_responses
-from imageapi.database.repository import LARGEST_EVENT_CHUNK, LAST_VERSION, Event
+from imageapi.database.repository import LAST_VERSION, Event
 from imageapi.records.values import Moment, Pixels, Position, Rotation, Version
 
 router = APIRouter(tags=["events"])
@@ -85,7 +85,7 @@ async def list_events(
         if len(versions) > limit:
             headers = next_page(request, limit, last)
     chunks = _texts(images.event_chunks(album_id, after, last), rendering)
-    return await json_chunks(chunks, LARGEST_EVENT_CHUNK, headers)
+    return await json_chunks(chunks, headers)
 
 
 async def _texts(

@@ -20,6 +20,7 @@ class HeadAsGet:
                 message = {**message, "body": b""}
             await send(message)
 
+        scope.setdefault("state", {})["is_head"] = True  # for who need not read what is not sent
         asked = {**scope, "method": "GET"}  # the server's own scope stays a HEAD's
         try:
             await self.app(asked, receive, send_without_body)

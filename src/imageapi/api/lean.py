@@ -26,7 +26,7 @@ from imageapi.records.values import ALBUM_ID
 _BEFORE = "/api/v1/albums/"
 _BEHIND = "/images/untag"
 _CONTENT_TYPE = (b"content-type", b"application/json; charset=utf-8")
-_MOST_ENCODINGS = 8
+_MOST_ENCODINGS = 4
 _COUNTING = {b"authorization", b"accept-encoding", b"x-request-id", b"origin"}
 _MARK = "{what differs}"
 _RUNTIME = re.compile(rb"(?<=\r\nX-Runtime: )[0-9.]+")

@@ -8,7 +8,7 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Of a body that is JSON; a route that takes more raises ``request.state.limit_bytes``.
-JSON_BYTES = 1024 * 1024
+JSON_BYTES = 512 * 1024
 #: How long may be waited for a body, in seconds, beside a second for each so many bytes.
 BODY_SECONDS = 10
 SLOWEST_BYTES_PER_SECOND = 4 * 1024

@@ -8,6 +8,7 @@ from fastapi.staticfiles import StaticFiles
 from prometheus_client import CONTENT_TYPE_LATEST
 from pydantic import BaseModel, Field
 from starlette.responses import HTMLResponse, RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi import metrics
 from imageapi.api.answers import json_text
@@ -87,4 +88,18 @@ async def show_docs() -> HTMLResponse:
 def mount_docs_parts(app: FastAPI) -> None:
     """Serve what the docs page is made of from a package that carries it."""
     parts = str(files("fastapi_offline").joinpath("static"))
-    app.mount(_PARTS, StaticFiles(directory=parts), name="docs-parts")
+    app.mount(_PARTS, _Whole(StaticFiles(directory=parts)), name="docs-parts")
+
+
+class _Whole:
+    """ASGI application around another that is not asked for ranges, which may be ignored.
+
+    Starlette answers those that it does not like in plain text.
+    """
+
+    def __init__(self, app: ASGIApp) -> None:
+        self.app = app
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        headers = [header for header in scope["headers"] if header[0] != b"range"]
+        await self.app({**scope, "headers": headers}, receive, send)

@@ -11,7 +11,7 @@ from fastapi import Query, Request, Response
 
 from imageapi.api.answers import json_array, json_chunks
 from imageapi.api.errors import UnfitParameter
-from imageapi.database.repository import LARGEST_CHUNK, Filter, Images, Place
+from imageapi.database.repository import Filter, Images, Place
 
 LARGEST_PAGE = 1000
 #: What an answer with a page bears besides.
@@ -70,7 +70,7 @@ async def listed(  # noqa: PLR0917 - a route's parameters, in their order
     if place is not None or limit is not None:
         headers["X-Total-Count"] = str(await images.count(album_id, wanted))
     if limit is None:
-        return await json_chunks(images.chunks(album_id, wanted, place), LARGEST_CHUNK, headers)
+        return await json_chunks(images.chunks(album_id, wanted, place), headers)
     page = await images.page(album_id, wanted, limit, place)
     if page.last is not None:
         headers |= next_page(request, limit, encode_place(page.last))

@@ -1,6 +1,7 @@
 """HTTP/1.1 with an end to patience, of which uvicorn's protocol has no end."""
 
 import asyncio
+import re
 from typing import Any
 
 import httptools
@@ -22,11 +23,19 @@ UNREAD_SECONDS = 30
 #: How long what is left of a body is read after the answer, in seconds.
 LINGER_SECONDS = 5
 #: How long connections that wait for a request are kept when the service stops, in seconds.
-STOPPING_SECONDS = 1
+STOPPING_SECONDS = 3
 
 
 class _TooMuch(Exception):
     """A head is larger, or more requests wait behind each other, than is read."""
+
+
+class _Ambiguous(Exception):
+    """Two who read the head could take it for requests for different hosts."""
+
+
+#: A target in absolute form, and the host that it names (RFC 9112 §3.2.2).
+_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
 class PatientProtocol(HttpToolsProtocol):
@@ -114,6 +123,8 @@ class PatientProtocol(HttpToolsProtocol):
             self._head_timer = None
         if len(self.pipeline) >= MOST_WAITING_REQUESTS:
             raise _TooMuch
+        if not self._is_for_one_host():
+            raise _Ambiguous
         super().on_headers_complete()
         if self._is_stopping:
             self.cycle.keep_alive = False
@@ -176,6 +187,14 @@ class PatientProtocol(HttpToolsProtocol):
         self.transport.write(refusal(HEAD_TOO_LARGE if is_too_much else UNREADABLE))
         self.transport.close()
         self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+
+    def _is_for_one_host(self) -> bool:
+        """Whether all that names a host names the same one (RFC 9112 §3.2)."""
+        named = [value.lower() for name, value in self.headers if name == b"host"]
+        target = _ABSOLUTE.match(self.url)
+        if not named:
+            return self.parser.get_http_version() != "1.1" and target is None
+        return len(named) == 1 and (target is None or target[1].lower() == named[0])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle

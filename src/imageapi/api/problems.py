@@ -4,6 +4,7 @@ The table says which error becomes which answer; an error that it does not name 
 nothing but the request's id.
 """
 
+import errno
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -44,6 +45,12 @@ PROBLEMS = "x-problems"
 REALM = 'Token realm="Image API"'
 RETRY_AFTER_SECONDS = 2
 
+#: So much is told of what is wrong with an input: the first errors, and names as far as this.
+MOST_ERRORS = 20
+LONGEST_NAME = 100
+
+_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}
+
 #: Prefix of every ``type``; docs/problems.md has a heading for each.
 TYPES = "urn:imageapi:problem:"
 
@@ -77,6 +84,7 @@ HEAD_TOO_LARGE = Kind(
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "The request's head is too large",
 )
+CORS_REFUSED = Kind("cors-refused", HTTPStatus.BAD_REQUEST, "No page from there may call")
 UNREADABLE = Kind("unreadable-request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
 UNEXPECTED = Kind("unexpected", HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here")
 NOT_FOUND = Kind("not-found", HTTPStatus.NOT_FOUND, "There is nothing here")
@@ -214,6 +222,7 @@ def add_problem_handlers(app: FastAPI) -> None:
     app.add_exception_handler(UnfitChange, _unfit_change)
     app.add_exception_handler(RequestValidationError, _invalid)
     app.add_exception_handler(HTTPException, _http)
+    app.add_exception_handler(OSError, _out_of)
     app.add_exception_handler(Exception, _unexpected)
 
 
@@ -270,14 +279,19 @@ def _unfit(request: Request, pointer: str, error: Exception) -> Response:
 
 async def _invalid(request: Request, error: Exception) -> Response:
     assert isinstance(error, RequestValidationError)
+    told = error.errors()[:MOST_ERRORS]
     errors = [
-        {"pointer": "/" + "/".join(map(str, each["loc"])), "detail": each["msg"]}
-        for each in error.errors()
+        {"pointer": _pointer(each["loc"]), "detail": each["msg"]}  # of names that were sent, too
+        for each in told
     ]
-    if any(each["type"] == "json_invalid" for each in error.errors()):
+    if any(each["type"] == "json_invalid" for each in told):
         return problem(UNREADABLE, "The body is not JSON.", request.state.request_id)
     detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors)
     return problem(UNFIT, detail, request.state.request_id, errors=errors)
+
+
+def _pointer(place: Sequence[str | int]) -> str:
+    return "/" + "/".join(str(part)[:LONGEST_NAME] for part in place)
 
 
 async def _http(request: Request, error: Exception) -> Response:
@@ -299,6 +313,14 @@ async def _http(request: Request, error: Exception) -> Response:
     status = HTTPStatus(error.status_code)
     name = status.phrase.lower().replace(" ", "-")
     return problem(Kind(name, status, status.phrase), f"{status.phrase}.", instance)
+
+
+async def _out_of(request: Request, error: Exception) -> Response:
+    """The machine has no more files, memory or space for now; any other OSError is unexpected."""
+    assert isinstance(error, OSError)
+    if error.errno not in _SCARCE:
+        raise error
+    return problem(OVERLOADED, "The machine is at its limits.", request.state.request_id)
 
 
 async def _unexpected(request: Request, _: Exception) -> Response:

@@ -44,9 +44,12 @@ LONGEST_TOKEN = 4096
 SHORTEST_SECRET_BYTES = 32
 #: 9999-01-01, in seconds since 1970: later expiries are said to be then.
 LAST_EXPIRY = 253_370_764_800.0
-#: So many verified tokens are remembered, of at most 4 KB each.
+#: So many verified tokens are remembered, of headers of at most so many bytes each.
 MOST_REMEMBERED = 2048
+LONGEST_REMEMBERED_BYTES = LONGEST_TOKEN + 64
 
+#: What the machine has too little of, where the library loads its parts when they are first used.
+_NOT_OF_THE_TOKEN = (OSError, ImportError, MemoryError)
 _COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # Each would change how the rest is to be understood (RFC 7515 §4.1.11, RFC 7516, RFC 7797).
 _FOREIGN_HEADERS = frozenset({"crit", "zip", "enc", "b64"})
@@ -156,6 +159,8 @@ class Tokens:
             assert self._issuer is not None
             await self._issuer.ask_again()
             token = self.verify(text)
+        if len(authorization) > LONGEST_REMEMBERED_BYTES:
+            return token
         if len(self._remembered) >= MOST_REMEMBERED:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[authorization] = token
@@ -223,6 +228,8 @@ def _signed_claims(token: str, algorithm: str, keys: Sequence[Key]) -> Claims:
     try:
         # The library takes keys as they are, although its types say otherwise.
         return jwt.decode(token, cast("Key", keys), algorithms=[algorithm], options=options)
+    except _NOT_OF_THE_TOKEN:
+        raise
     except Exception as error:  # the library raises far more than it documents
         raise TokenForged("The token's signature or claims do not hold.") from error
 

@@ -61,6 +61,13 @@ class AlbumChange:
             images.c.deleted_at < moment, order_by=images.c.deleted_at, limit=most
         )
 
+    async def pictures_in_use(self, pictures: Iterable[UUID]) -> set[UUID]:
+        """Which of the pictures some image has, in the trash or not."""
+        query = select(images.c.picture).where(
+            images.c.album_id == self._album_id, images.c.picture.in_(list(pictures))
+        )
+        return set(await self._connection.scalars(query))
+
     async def add(self, **columns: object) -> None:
         """Add an image of these columns, but for album and version, which are the change's."""
         values = {"album_id": self._album_id, "version": self.version, **columns}
@@ -145,15 +152,3 @@ async def album_ids(database: Database) -> list[str]:
     """Every album, for whoever keeps house over all of them."""
     async with database.transaction() as connection:
         return list(await connection.scalars(select(albums.c.album_id).order_by(albums.c.album_id)))
-
-
-async def pictures_in_use(database: Database, album_id: str, pictures: Iterable[UUID]) -> set[UUID]:
-    """Which of the pictures some image of the album has, in the trash or not."""
-    async with database.transaction() as connection:
-        return set(
-            await connection.scalars(
-                select(images.c.picture).where(
-                    images.c.album_id == album_id, images.c.picture.in_(list(pictures))
-                )
-            )
-        )

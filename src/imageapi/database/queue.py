@@ -10,8 +10,11 @@ from imageapi.database.engine import Database
 from imageapi.database.repository import LARGEST_CHUNK, UNTAGGED_ONLY, Images
 from imageapi.database.versions import Versions
 
-#: What all lists that are kept may take, in bytes of their plain text.
+#: What all lists that are kept may take, in bytes of their plain text, and how many there may be.
 MOST_BYTES = 16 * 1024 * 1024
+MOST_LISTS = 2048
+#: A list that takes more is not kept.
+LARGEST_LIST_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
@@ -42,7 +45,7 @@ class UntaggedLists:
         self._reading: dict[tuple[str, int], asyncio.Task[KeptList | None]] = {}
 
     async def get(self, album_id: str) -> KeptList | None:
-        """The album's list; None where it is longer than a chunk. Raises DatabaseAway."""
+        """The album's list; None where it is longer than what is kept. Raises DatabaseAway."""
         version = await self._versions.of(album_id)
         if self._generation != self._versions.generation:
             self._forget_all()
@@ -79,7 +82,10 @@ class UntaggedLists:
             records = await anext(chunks)
         if len(records) == LARGEST_CHUNK:
             return None
-        kept = KeptList(version, f"[{','.join(records)}]".encode())
+        text = f"[{','.join(records)}]".encode()
+        if len(text) > LARGEST_LIST_BYTES:
+            return None
+        kept = KeptList(version, text)
         if generation == self._generation:
             self._keep(album_id, kept)
         return kept
@@ -96,7 +102,7 @@ class UntaggedLists:
             self._kept_bytes -= len(before.text)
         self._kept[album_id] = kept
         self._kept_bytes += len(kept.text)
-        while self._kept_bytes > MOST_BYTES:
+        while self._kept_bytes > MOST_BYTES or len(self._kept) > MOST_LISTS:
             _, oldest = self._kept.popitem(last=False)
             self._kept_bytes -= len(oldest.text)
 

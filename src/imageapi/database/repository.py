@@ -7,7 +7,19 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, Select, TextClause, and_, bindparam, func, or_, select, tuple_
+import asyncpg
+from sqlalchemy import (
+    ColumnElement,
+    Select,
+    Text,
+    TextClause,
+    and_,
+    bindparam,
+    func,
+    or_,
+    select,
+    tuple_,
+)
 
 from imageapi.database.engine import Database, Statement
 from imageapi.database.errors import ImageNotFound
@@ -109,8 +121,10 @@ class Event:
 
 #: So many records are in memory at once for one list; a list that is shorter is sent in one piece.
 LARGEST_CHUNK = 1000
-#: The same for events, each of which may tell of a thousand images and all their tags.
-LARGEST_EVENT_CHUNK = 20
+#: So many events are in memory at once, and so many bytes of them: but for a single one that is
+#: larger, since each may tell of a thousand images and all their tags.
+LARGEST_EVENT_CHUNK = 100
+LARGEST_EVENT_CHUNK_BYTES = 1024 * 1024
 
 UNTAGGED_ONLY = Filter(untagged=True)
 #: No album will ever get beyond it.
@@ -186,11 +200,29 @@ def _events_after(*columns: ColumnElement[Any]) -> Select[Any]:
 
 
 _EVENT_VERSIONS = Statement(_events_after(events.c.version))
+_EVENT_SIZES = Statement(
+    _events_after(
+        events.c.version,
+        *(func.octet_length(side.cast(Text)) for side in (events.c.before, events.c.after)),
+    )
+)
 _EVENTS = Statement(
     _events_after(*(column for column in events.c if column is not events.c.album_id)).where(
         events.c.version <= bindparam("last", type_=events.c.version.type)
     )
 )
+
+
+def _last_within(sizes: Sequence[asyncpg.Record], most_bytes: int) -> int:
+    """The version of the last event that the bytes have room for, the first one's at least."""
+    last: int = sizes[0][0]
+    taken = 0
+    for version, *parts in sizes:
+        taken += sum(parts)
+        if taken > most_bytes:
+            break
+        last = version
+    return last
 
 
 class Images:
@@ -273,16 +305,18 @@ class Images:
     async def event_chunks(
         self, album_id: str, after: int, last: int = LAST_VERSION
     ) -> AsyncGenerator[list[Event], None]:
-        """The events after a version up to ``last``, oldest first, as `chunks`.
-
-        There are at most LARGEST_EVENT_CHUNK in each.
-        """
-        while True:
-            rows = await self._database.read(
-                _EVENTS, album_id=album_id, after=after, last=last, rows=LARGEST_EVENT_CHUNK
+        """The events after a version up to ``last``, oldest first, as `chunks`."""
+        while after < last:
+            sizes = await self._database.read(
+                _EVENT_SIZES, album_id=album_id, after=after, rows=LARGEST_EVENT_CHUNK
             )
-            events = [Event(*row) for row in rows]
-            yield events
-            if len(events) < LARGEST_EVENT_CHUNK:
+            if not sizes:
                 return
-            after = events[-1].version
+            end = min(last, _last_within(sizes, LARGEST_EVENT_CHUNK_BYTES))
+            rows = await self._database.read(
+                _EVENTS, album_id=album_id, after=after, last=end, rows=LARGEST_EVENT_CHUNK
+            )
+            yield [Event(*row) for row in rows]
+            if len(sizes) < LARGEST_EVENT_CHUNK and end >= sizes[-1][0]:
+                return
+            after = end

@@ -61,7 +61,7 @@ def _number(value: object) -> int | float:
     if type(value) not in (int, float):
         raise unfit("must be a number")
     assert isinstance(value, int | float)
-    if not math.isfinite(value):
+    if isinstance(value, float) and not math.isfinite(value):
         raise unfit("must be a finite number")
     return value
 

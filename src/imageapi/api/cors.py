@@ -1,0 +1,48 @@
+"""Pages from elsewhere: which may call, and what they may send and see."""
+
+from collections.abc import Sequence
+
+from starlette.datastructures import Headers
+from starlette.middleware.cors import CORSMiddleware
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from imageapi.api.problems import CORS_REFUSED, problem
+
+_METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
+_SENT = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "X-Request-Id")
+_SEEN = ("ETag", "Link", "Location", "Retry-After", "X-Request-Id", "X-Runtime", "X-Total-Count")
+_MAX_AGE_SECONDS = 3600
+
+
+class Cors(CORSMiddleware):
+    """Starlette's middleware for these origins; what it refuses is a problem."""
+
+    def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
+        super().__init__(
+            app,
+            origins,
+            allow_methods=_METHODS,
+            allow_headers=_SENT,
+            expose_headers=_SEEN,
+            max_age=_MAX_AGE_SECONDS,
+        )
+
+    def preflight_response(self, request_headers: Headers) -> Response:
+        """The answer to a browser that asks whether it may."""
+        answer = super().preflight_response(request_headers)
+        return answer if answer.status_code == 200 else _Refused(answer)  # noqa: PLR2004
+
+
+class _Refused(Response):
+    """A problem, once it is known which request it is of."""
+
+    def __init__(self, answer: Response) -> None:
+        super().__init__(status_code=answer.status_code)
+        said = ("content-length", "content-type")
+        self._told = {name: value for name, value in answer.headers.items() if name not in said}
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        detail = "A page from there may not call, or not by this method or with these headers."
+        id_ = scope["state"]["request_id"]
+        await problem(CORS_REFUSED, detail, id_, headers=self._told)(scope, receive, send)
