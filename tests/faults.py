@@ -3,12 +3,13 @@
 import asyncio
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Callable, Iterator, Mapping
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
+import asyncpg
 import httpx
 import psutil
 
@@ -141,6 +142,29 @@ async def under_load(
         finally:
             clients.is_over = True
             await asyncio.gather(*asking)
+
+
+@asynccontextmanager
+async def held_up(server: str, lock: str) -> AsyncIterator[Callable[[], Any]]:
+    """What stands at this lock stays there; what is yielded waits until something does."""
+    administrator, watcher = [await asyncpg.connect(server) for _ in range(2)]
+
+    async def somebody_waits() -> None:
+        waiting = (
+            "SELECT count(*) FROM pg_stat_activity"
+            " WHERE wait_event_type = 'Lock' AND application_name = 'imageapi'"
+        )
+        async with asyncio.timeout(9):  # a read is not held up for longer
+            while not await watcher.fetchval(waiting):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+
+    try:
+        async with administrator.transaction():
+            await administrator.execute(lock)
+            yield somebody_waits
+    finally:
+        await administrator.close()
+        await watcher.close()
 
 
 async def checked(clients: Clients) -> None:

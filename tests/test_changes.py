@@ -352,6 +352,13 @@ async def test_events_come_in_pages(filled: Album) -> None:
         await filled.ask("GET", f"/events?after={wrong}", 422)
 
 
+async def test_lines_of_one_header_are_one_list(filled: Album) -> None:
+    path = f"/api/v1/albums/{filled.album_id}/images/{filled.ids[0]}/tags/a"
+    for tags, status in (('"9"', '"1"'), 200), (('"1"', '"9"'), 412), (('"8"', "*"), 412):
+        headers = [*filled.headers.items(), *(("If-Match", tag) for tag in tags)]
+        assert (await filled.client.put(path, headers=headers)).status_code == status
+
+
 async def test_however_many_events_are_whole(filled: Album) -> None:
     """More than a chunk, in one answer or in pages of more than a chunk."""
     for number in range(LARGEST_EVENT_CHUNK + 5):

@@ -20,7 +20,7 @@ from factories import PROJECT
 from imageapi.children.child import Child, Died
 from imageapi.pictures import decoding
 from imageapi.pictures.decoding import Decoders, Facts
-from imageapi.pictures.errors import StoreAway, UnfitPicture
+from imageapi.pictures.errors import DecodersBusy, NotDecoded, StoreAway, UnfitPicture
 from imageapi.pictures.formats import LONGEST_HEAD, sniff
 from imageapi.pictures.views import View
 from pictures import (
@@ -396,6 +396,18 @@ async def test_a_picture_that_takes_too_long_is_unfit_and_its_child_ends(keep: K
     assert time.monotonic() - began < 5
     await decoders.close()
     assert not is_there(child)
+
+
+async def test_a_turn_is_not_waited_for_without_end(keep: Keep) -> None:
+    decoders = Decoders(1, most_pixels=10**9, seconds=0.4)
+    slow = asyncio.create_task(decoders.inspect(keep(bomb()), "png", View(5000)))
+    await at_work(decoders)
+    began = time.monotonic()
+    waiting = [decoders.inspect(keep(bomb()), "png", View(5000)) for _ in range(6)]
+    told = await asyncio.gather(slow, *waiting, return_exceptions=True)
+    assert {type(each) for each in told} == {NotDecoded, DecodersBusy}
+    assert time.monotonic() - began < 3  # of six after each other 2.4, and of what it is to begin
+    await decoders.close()
 
 
 async def test_a_child_whose_parent_is_away_ends_by_itself(keep: Keep) -> None:

@@ -5,20 +5,21 @@ import json
 import os
 import signal
 from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager
-from datetime import timedelta
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from pathlib import Path
 from typing import Any
 
 import asyncpg
+import psutil
 import pytest
 
 import pictures
-from conftest import Command, Service
-from factories import SECRET, record
+from conftest import IMAGEAPI, Command, Service
+from factories import HEADER, claims, record, signed
 from faults import (
     ALBUM,
     LONGEST_SECONDS,
+    Clients,
     SlowRelay,
     checked,
     client_of,
@@ -26,8 +27,7 @@ from faults import (
     stopped,
     under_load,
 )
-from imageapi.auth.errors import TokenExpired
-from imageapi.auth.tokens import Tokens
+from imageapi.auth.tokens import ABILITIES
 from imageapi.database.embedded.joining import running
 from imageapi.database.engine import CHANGE_SECONDS
 from s3 import Bucket, s3_server
@@ -255,16 +255,30 @@ async def test_store_that_fails(command: Command, tmp_path: Path, fault: str) ->
         assert len(untagged) == len(RECORDS) - 1 + 2
 
 
-def test_clock_that_jumps_does_not_let_the_expired_in() -> None:
-    """A token is as old as the clock says, remembered or not; back again it is good again."""
-    now = [1_000_000.0]
-    tokens = Tokens(SECRET, now=lambda: now[0])
-    token = tokens.issue(ALBUM, ["image_list"], timedelta(hours=1))
-    header = f"Bearer {token}".encode()
-    asyncio.run(tokens.of_header(header))
-    now[0] += 3601
-    assert tokens.remembered(header) is None
-    with pytest.raises(TokenExpired):
-        asyncio.run(tokens.of_header(header))
-    now[0] -= 7200
-    assert asyncio.run(tokens.of_header(header)).albums_with("image_list") == [ALBUM]
+async def test_service_without_a_free_descriptor(command: Command, tmp_path: Path) -> None:
+    """A good token is not taken for a bad one; when there are some again, all is as before."""
+    limited = Command(
+        command.environment, command.folder, ["sh", "-c", 'ulimit -n 80; exec "$@"', "-", IMAGEAPI]
+    )
+    with (tmp_path / "log").open("wb") as log, limited.serving(log=log) as service:
+        idle = [await asyncio.open_connection("127.0.0.1", service.port) for _ in range(120)]
+        async with asyncio.timeout(8):
+            while len(psutil.Process(service.process.pid).net_connections()) < 50:  # noqa: ASYNC110
+                await asyncio.sleep(0.05)
+        statuses = set()
+        for number, (reader, writer) in enumerate(idle):
+            path = (f"/api/v1/albums/{ALBUM}/tags", "/docs/parts/swagger-ui.css")[number % 2]
+            token = signed(HEADER, claims(ALBUM, *ABILITIES, x=len(statuses)))
+            with suppress(OSError, asyncio.IncompleteReadError):
+                writer.write(
+                    f"GET {path} HTTP/1.1\r\nHost: a\r\n"
+                    f"Authorization: Bearer {token}\r\n\r\n".encode()
+                )
+                line = await asyncio.wait_for(reader.readuntil(b"\r\n"), 20)
+                statuses.add(int(line.split()[1]))
+        assert statuses == {503}
+        for _, writer in idle:
+            writer.close()
+        async with client_of(service.address) as client:
+            clients = Clients(client, PUBLIC_IDS)
+            assert await clients.recovered() < 20

@@ -240,6 +240,19 @@ async def test_keys_hold_while_the_issuer_is_away_but_not_forever(
     tokens.verify(signed(HEADER, good()))  # our own need nobody
 
 
+async def test_issuer_that_names_no_ids_may_change_its_key() -> None:
+    old, new = SigningKey("RS256", None), SigningKey("RS256", None)
+    clock = Clock()
+    issuer = Issuer("", Answers(key_set([old.jwk]), key_set([new.jwk])), clock)
+    await issuer.ask_again()
+    tokens = Tokens(SECRET, issuer=issuer)
+    await tokens.of_header(header_of(old.sign(good())))
+    clock.seconds += PATIENCE_SECONDS
+    await tokens.of_header(header_of(new.sign(good())))
+    with pytest.raises(KeyUnknown):
+        await tokens.of_header(header_of(old.sign(good())))
+
+
 async def test_keeps_asking_until_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imageapi.auth.issuer.PATIENCE_SECONDS", 0.01)
     answers = Answers(OSError(), OSError(), ALL)

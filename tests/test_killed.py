@@ -2,8 +2,8 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
-from contextlib import asynccontextmanager, suppress
+from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ import pytest
 import pictures
 from conftest import Command, Service
 from factories import record
-from faults import Clients, client_of
+from faults import Clients, client_of, held_up
 from imageapi.database.engine import Database
 from imageapi.pictures.naming import store_key
 
@@ -69,29 +69,6 @@ def two_workers(
         imageapi.serving("--workers", "2", log=log, **store) as service,
     ):
         yield service
-
-
-@asynccontextmanager
-async def held_up(server: str, lock: str) -> AsyncIterator[Callable[[], Any]]:
-    """What stands at this lock stays there; what is yielded waits until something does."""
-    administrator, watcher = [await asyncpg.connect(server) for _ in range(2)]
-
-    async def somebody_waits() -> None:
-        waiting = (
-            "SELECT count(*) FROM pg_stat_activity"
-            " WHERE wait_event_type = 'Lock' AND application_name = 'imageapi'"
-        )
-        async with asyncio.timeout(9):  # a read is not held up for longer
-            while not await watcher.fetchval(waiting):  # noqa: ASYNC110 - nobody tells
-                await asyncio.sleep(0.01)
-
-    try:
-        async with administrator.transaction():
-            await administrator.execute(lock)
-            yield somebody_waits
-    finally:
-        await administrator.close()
-        await watcher.close()
 
 
 def workers_of(service: Service) -> list[psutil.Process]:

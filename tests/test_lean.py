@@ -5,6 +5,7 @@ import re
 from collections.abc import Iterable
 from typing import Any
 
+import asyncpg
 import httpx
 import pytest
 from fastapi import FastAPI
@@ -217,6 +218,69 @@ async def test_lists_that_are_kept_are_bounded(
     assert lists._kept_bytes == sum(len(each.text) for each in lists._kept.values()) <= 4000
     assert list(lists._kept) == names[-2:]
     await lists.close()
+
+
+async def test_so_many_lists_are_kept_and_no_more(
+    app: FastAPI, album: str, add: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(queue, "MOST_LISTS", 3)
+    lists = UntaggedLists(app.state.database)
+    for number in range(5):
+        await add([record(f"{album}-{number}")])
+        await lists.get(f"{album}-{number}")
+    assert list(lists._kept) == [f"{album}-{number}" for number in (2, 3, 4)]
+    await lists.close()
+
+
+async def test_large_list_is_sent_bit_by_bit(
+    app: FastAPI, client: httpx.AsyncClient, album: str, add: Any, may: Any
+) -> None:
+    """It would hold everybody else up while it is compressed, each time."""
+    large = [{**record(album, each), "exifs": {"Note": "x" * 30_000}} for each in range(100)]
+    texts = await add(large)
+    path = f"/api/v1/albums/{album}/images/untag"
+    for query in ("", "?limit=100"):
+        answer = await client.get(path + query, headers=may(album))
+        assert answer.text == f"[{','.join(texts)}]"
+        assert "Content-Length" not in answer.headers
+    with pytest.raises(Answered):
+        await ask(lean(app), path, [(b"authorization", may(album)["Authorization"].encode())])
+
+
+async def test_list_of_a_past_that_is_lost_is_forgotten(
+    app: FastAPI, filled: tuple[str, tuple[bytes, bytes]], server: str
+) -> None:
+    """After a failover or a restore the same version may be another list, or a lower one."""
+    path, token = filled
+    album = path.split("/")[4]
+    await ask(ordinary(app), path, [token])
+    _, _, before = await ask(lean(app), path, [token])
+    administrator = await asyncpg.connect(server)
+    await administrator.execute("UPDATE images SET tags = '{a}' WHERE album_id = $1", album)
+    assert (await ask(lean(app), path, [token]))[2] == before  # the version is the same
+    await administrator.execute(
+        "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+        " WHERE pid <> pg_backend_pid() AND application_name = 'imageapi'"
+    )
+    await administrator.close()
+    async with asyncio.timeout(10):  # until the end of the sessions is here
+        while (await ask(lean(app), path, [token]))[2] == before:  # noqa: ASYNC110
+            await asyncio.sleep(0.01)
+    assert (await ask(lean(app), path, [token]))[2] == b"[]"
+
+
+async def test_session_that_was_ended_costs_nobody_an_answer(
+    app: FastAPI, filled: tuple[str, tuple[bytes, bytes]]
+) -> None:
+    path, token = filled
+    await ask(ordinary(app), path, [token])
+    await ask(lean(app), path, [token])
+    connection = app.state.untagged._versions._connection._connection
+    connection.terminate()
+    async with asyncio.timeout(10):
+        while not connection.is_closed():  # noqa: ASYNC110 - nobody tells
+            await asyncio.sleep(0.01)
+    assert (await ask(lean(app), path, [token]))[0] == 200
 
 
 async def test_long_list_comes_in_chunks_and_is_the_same(

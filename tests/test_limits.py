@@ -3,18 +3,21 @@
 import asyncio
 from collections.abc import AsyncIterator
 from pathlib import Path
-from typing import Any
+from typing import Any, Never
 
 import httpx
 import pytest
+import structlog
 
 import pictures
 from conftest import Command
 from exchanges import service
 from factories import HEADER, claims, signed
+from imageapi import app
 from imageapi.api.admission import network_of
 from imageapi.auth.tokens import ABILITIES
 from imageapi.database.engine import Database
+from imageapi.database.errors import SchemaOutdated
 from imageapi.database.rates import Rate, Rates, TooOften
 from test_routes import BODIES, path_of
 
@@ -87,6 +90,39 @@ async def test_addresses_are_counted_whatever_the_token(
         assert await ask("2001:db8:0:1::1") == 401
 
 
+def test_addresses_of_a_socket_for_both_are_told_apart(
+    imageapi: Command, database: Database
+) -> None:
+    """And proxies are known by the addresses that the operator gave."""
+    settings = {
+        "IMAGEAPI_ADDRESS_RATE_LIMIT": "2/hour",
+        "IMAGEAPI_TRUSTED_PROXIES": "127.0.0.9/32",
+    }
+    with imageapi.serving("--host", "::", **settings) as service:
+
+        def ask(local: str, **headers: str) -> int:
+            transport = httpx.HTTPTransport(local_address=local)
+            with httpx.Client(transport=transport, timeout=60) as client:
+                return client.get(
+                    f"http://127.0.0.1:{service.port}{PATH}", headers=headers
+                ).status_code
+
+        assert [ask("127.0.0.1") for _ in range(3)] == [401, 401, 429]
+        assert ask("127.0.0.2") == 401
+        forwarded = [
+            ask("127.0.0.9", **{"X-Forwarded-For": f"192.0.2.{each}"}) for each in range(4)
+        ]
+        assert forwarded == [401] * 4
+
+
+def test_single_request_is_let_in_over_a_socket(imageapi: Command, database: Database) -> None:
+    """The service itself is no request."""
+    with imageapi.serving(IMAGEAPI_MAX_REQUESTS="1") as service:
+        for _ in range(3):
+            answer = httpx.get(f"{service.address}/readyz", trust_env=False, timeout=60)
+            assert answer.status_code == 200
+
+
 @pytest.mark.parametrize(
     ("address", "network"),
     [
@@ -125,6 +161,54 @@ async def test_room_comes_back_bit_by_bit(database: Database) -> None:
     await rates.count("one")
     with pytest.raises(TooOften):
         await rates.count("one")
+
+
+@pytest.mark.parametrize("ahead", ["1 day", "61 seconds"])
+async def test_what_this_rate_never_granted_holds_nobody_up(database: Database, ahead: str) -> None:
+    """A clock that was set back, or another rate before: it begins anew."""
+    rates = Rates(database, "user", Rate(2, 60))
+    await rates.count("one")
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql(f"UPDATE rates SET until = now() + interval '{ahead}'")
+    for _ in range(2):
+        await rates.count("one")
+    with pytest.raises(TooOften):
+        await rates.count("one")
+
+
+async def test_clock_that_is_set_forward_lets_the_rate_be_used_once_more(
+    database: Database,
+) -> None:
+    rates = Rates(database, "user", Rate(2, 60))
+    for _ in range(2):
+        await rates.count("one")
+    async with database.transaction() as connection:
+        await connection.exec_driver_sql("UPDATE rates SET until = until - interval '1 day'")
+    for _ in range(2):
+        await rates.count("one")
+    with pytest.raises(TooOften):
+        await rates.count("one")
+
+
+async def test_sweeping_goes_on_whatever_breaks_it(
+    server: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    swept = 0
+
+    async def sweep(_: Database) -> Never:
+        nonlocal swept
+        swept += 1
+        raise SchemaOutdated
+
+    monkeypatch.setattr(app, "keep_sweeping", sweep)
+    monkeypatch.setattr(app, "_REST_SECONDS", 0.01)
+    with structlog.testing.capture_logs() as lines:
+        async with service(server, tmp_path), asyncio.timeout(20):
+            while swept < 3:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+    assert {line["error"] for line in lines if "between requests" in line["event"]} == {
+        "SchemaOutdated"
+    }
 
 
 def test_workers_count_together(imageapi: Command, database: Database) -> None:
@@ -252,6 +336,8 @@ async def test_browser_is_told_before_it_asks(
         assert answer.headers["X-Content-Type-Options"] == "nosniff"
         other = await client.options(PATH, headers={**asking, "Origin": "https://evil.example"})
         assert other.status_code == 400
+        assert other.json()["type"] == "urn:imageapi:problem:cors-refused"
+        assert other.headers["Content-Type"] == "application/problem+json"
         assert "Access-Control-Allow-Origin" not in other.headers
 
 

@@ -4,24 +4,35 @@ import asyncio
 import json
 import os
 import re
+import shutil
 import signal
+import subprocess
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
 import httpx
 import psutil
+import pytest
 import yaml
+from fastapi import routing
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
-from prometheus_client import REGISTRY
+from prometheus_client import REGISTRY, Counter, Gauge, Histogram
 from prometheus_client.parser import text_string_to_metric_families
 
 import pictures
 from conftest import Command
 from factories import HEADER, PROJECT, claims, signed
+from imageapi import metrics as counts
+from imageapi.api import problems
+from imageapi.app import create_app
+from imageapi.auth.errors import TokenRefused
+from imageapi.metrics import _forget_the_dead
+from imageapi.settings import Settings
 
 MONITORING = PROJECT / "examples/monitoring"
 NAME = re.compile(r"\bimageapi_\w+")
@@ -135,6 +146,58 @@ def test_alerts_and_dashboard_ask_for_what_is_counted() -> None:
     }
 
 
+def test_alerts_and_dashboard_ask_by_labels_and_values_that_there_are() -> None:
+    labels = {
+        metric._name: {*metric._labelnames, "le"}
+        for metric in vars(counts).values()
+        if isinstance(metric, Counter | Gauge | Histogram)
+    }
+    routes = routing.iter_route_contexts(create_app(Settings()).routes)
+    values = {
+        "type": {kind.name for kind in problems.KINDS.values()},
+        "route": {route.name for route in routes},
+        "reason": {each.__name__ for each in errors_below(TokenRefused)},
+        "result": {"answered", "failed"},
+        "status": {str(status.value) for status in HTTPStatus},
+    }
+    asked = 0
+    for expression in expressions():
+        known = [labels[re.sub(r"_(bucket|total)$", "", each)] for each in NAME.findall(expression)]
+        for matchers in re.findall(r"imageapi_\w+{([^}]*)}", expression):
+            for label, value in re.findall(r'(\w+)!?="([^"]*)"', matchers):
+                assert all(label in each for each in known), expression
+                assert value in values[label], expression
+                asked += 1
+        for by in re.findall(r"by \(([^)]*)\)", expression):
+            assert all(set(by.split(", ")) <= each for each in known), expression
+    assert asked > 8
+
+
+def errors_below(error: type[Exception]) -> Iterator[type[Exception]]:
+    yield error
+    for each in error.__subclasses__():
+        yield from errors_below(each)
+
+
+def test_alerts_say_what_they_are_for() -> None:
+    """Evaluated by Prometheus' own tool."""
+    promtool = shutil.which("promtool")
+    if promtool is None:
+        assert "CI" not in os.environ, "CI installs promtool"
+        pytest.skip("promtool is not installed; CI runs this")
+    told = PROJECT / "tests/alerts.yaml"
+    asked = {
+        each["alertname"]
+        for test in yaml.safe_load(told.read_text())["tests"]
+        for each in test["alert_rule_test"]
+        if "exp_alerts" in each
+    }
+    (group,) = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
+    assert asked == {rule["alert"] for rule in group["rules"]}
+    done = subprocess.run([promtool, "test", "rules", told], capture_output=True, check=False)
+    assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
+
+
 def test_docs_name_every_metric_with_its_labels() -> None:
     page = (PROJECT / "docs/operating.md").read_text()
     told = {
@@ -184,6 +247,19 @@ def test_workers_count_together_and_the_killed_no_more(imageapi: Command, album:
         client.close()
         assert then["imageapi_requests_total"] >= first["imageapi_requests_total"]
         assert then["imageapi_requests_under_way"] == 1
+
+
+def test_worker_whose_number_is_somebody_elses_now_is_gone(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def refuse(*_: int) -> None:
+        raise PermissionError
+
+    monkeypatch.setattr(os, "kill", refuse)
+    path = tmp_path / "gauge_livesum_1234.db"
+    path.touch()
+    _forget_the_dead(tmp_path)
+    assert not path.exists()
 
 
 @contextmanager

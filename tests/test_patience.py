@@ -15,6 +15,7 @@ import httpx
 import psutil
 import pytest
 
+import pictures
 from conftest import Command, Service
 from factories import PROJECT, record
 from imageapi.api.patience import LARGEST_HEAD_BYTES, MOST_HEADERS, MOST_WAITING_REQUESTS
@@ -146,6 +147,32 @@ async def test_a_body_that_nobody_wants_is_not_read_forever(
     answer, took = await until_closed(impatient, head, every=0.001, forever=b" " * 4096)
     assert statuses(answer) == [status]
     assert took < 4
+
+
+async def test_who_reads_slowly_gets_all_of_it(impatient: Service, album: str, may: Any) -> None:
+    """For longer than a body, or a stop in reading, is waited for."""
+    headers = may(album, "image_create", "image_list")
+    content = pictures.jpeg(seed=1) + bytes(24 * 1024**2)
+    async with httpx.AsyncClient(
+        base_url=impatient.address, headers=headers, trust_env=False, timeout=60
+    ) as client:
+        images = f"/api/v1/albums/{album}/images"
+        added = await client.post(images, files={"file": content})
+        path = added.links["enclosure"]["url"]
+    reader, writer = await asyncio.open_connection("127.0.0.1", impatient.port, limit=2**16)
+    socket_ = writer.get_extra_info("socket")
+    socket_.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 2**16)
+    writer.write(f"GET {path} HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n".encode())
+    started = time.monotonic()
+    head = await reader.readuntil(b"\r\n\r\n")
+    assert head.startswith(OK)
+    read = 0
+    while data := await asyncio.wait_for(reader.read(2**16), 20):
+        read += len(data)
+        await asyncio.sleep(0.01)
+    assert read == len(content)
+    assert time.monotonic() - started > 2.5  # of one that a body is waited for
+    writer.close()
 
 
 async def test_an_answer_that_is_not_read_is_given_up(

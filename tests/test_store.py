@@ -11,10 +11,11 @@ from contextlib import suppress
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from textwrap import dedent
-from time import monotonic
+from time import monotonic, sleep
 
 import pytest
 
+from imageapi.pictures import keeping
 from imageapi.pictures.errors import NotInStore, StoreAway, UnfitStore
 from imageapi.pictures.folder import Folder
 from imageapi.pictures.store import Store, open_store
@@ -103,6 +104,46 @@ def remote(bucket: Bucket, scratch: Path) -> Place:
 def place(request: pytest.FixtureRequest) -> Place:
     place: Place = request.getfixturevalue(request.param)
     return place
+
+
+@pytest.fixture
+def hanging(folder: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+    """A folder that does not answer when KEY is read: what is there waits to be written to."""
+    monkeypatch.setattr(keeping, "DISK_SECONDS", 0.3)
+    path = folder.root / KEY
+    path.parent.mkdir(parents=True)
+    os.mkfifo(path)
+    yield folder
+    stuck = True
+    while stuck:  # let go of the threads
+        try:
+            os.close(os.open(path, os.O_WRONLY | os.O_NONBLOCK))
+            sleep(0.05)
+        except OSError:
+            stuck = False
+
+
+async def test_folder_that_hangs_is_away_and_others_are_read(hanging: Place) -> None:
+    """However many wait for it, and leave."""
+    other = KEY.replace("original", "other")
+    await hanging.store.put(other, SMALL)
+    started = monotonic()
+    asked = [asyncio.create_task(hanging.store.get(KEY)) for _ in range(keeping.MOST_THREADS - 1)]
+    await asyncio.sleep(0.1)
+    asked[0].cancel()
+    assert await hanging.store.get(other) == SMALL
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in told} == {asyncio.CancelledError, StoreAway}
+    assert monotonic() - started < 5
+    assert await hanging.store.get(other) == SMALL
+
+
+async def test_folder_that_hangs_holds_up_no_more_than_its_threads(hanging: Place) -> None:
+    asked = [hanging.store.get(KEY) for _ in range(keeping.MOST_THREADS + 5)]
+    told = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in told} == {StoreAway}
+    with pytest.raises(StoreAway):
+        await hanging.store.size(KEY)
 
 
 async def test_what_is_put_is_there(place: Place) -> None:

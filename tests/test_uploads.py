@@ -5,6 +5,7 @@ import hashlib
 import io
 import uuid
 from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +19,7 @@ from PIL import Image
 
 import pictures
 from factories import SECRET, record
+from imageapi.albums import showing
 from imageapi.app import create_app
 from imageapi.database.engine import Database
 from imageapi.settings import Settings
@@ -534,3 +536,70 @@ async def test_imported_record_has_no_picture_to_show(sender: Sender, add: Any, 
     )
     assert "Link" not in answer.headers
     assert answer.json()["thumbnails"]["mini"] == "/assets/blank.jpg"
+
+
+async def test_decoder_that_is_killed_leaves_no_blank(
+    sender: Sender, app: FastAPI, settings: Settings
+) -> None:
+    """As by a system without memory: whoever asks is told to come back, and then sees it."""
+    image = (await sender.send(pictures.jpeg(width=900, height=600))).json()
+    decoders = app.state.studio.decoders
+    path = image["thumbnails"]["full"]
+
+    async def kill() -> None:
+        while True:
+            for child in decoders._children:
+                child.kill()
+            await asyncio.sleep(0)
+
+    killing = asyncio.create_task(kill())
+    answer = await sender.get(path)
+    killing.cancel()
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert answer.json()["type"] == "urn:imageapi:problem:store-away"
+    assert not [name for name in in_store(settings, sender.album) if "full" in name]
+    answer = await sender.get(path)
+    assert answer.headers["Content-Type"] == "image/jpeg"
+    with Image.open(io.BytesIO(answer.content)) as picture:
+        assert picture.size == (900, 600)
+
+
+async def test_rendition_is_not_waited_for_without_end(
+    sender: Sender, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where the store gives nothing, others get their turn, and those who wait an answer."""
+    first, second = [
+        (await sender.send(pictures.jpeg(width=900, height=600, seed=each))).json()
+        for each in (1, 2)
+    ]
+
+    @asynccontextmanager
+    async def never(_: str) -> AsyncIterator[Path]:
+        await asyncio.sleep(60)
+        yield Path()
+
+    with monkeypatch.context() as slow:
+        slow.setattr(showing, "RENDITION_SECONDS", 0.5)
+        slow.setattr(app.state.studio.store, "as_file", never)
+        started = asyncio.get_running_loop().time()
+        paths = [
+            image["thumbnails"][name] for image in (first, second) for name in ("full", "large")
+        ]
+        answers = await asyncio.gather(*map(sender.get, paths))
+        assert {answer.status_code for answer in answers} == {503}
+        assert asyncio.get_running_loop().time() - started < 5
+    for path in paths:
+        answer = await sender.get(path)
+        assert answer.headers["Content-Type"] == "image/jpeg"
+
+
+async def test_head_of_an_original_reads_none_of_it(
+    sender: Sender, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    content = pictures.jpeg()
+    added = await sender.send(content)
+    monkeypatch.setattr(app.state.studio.store, "stream", None)
+    answer = await sender.client.head(added.links["enclosure"]["url"])
+    assert answer.status_code == 200
+    assert answer.headers["Content-Length"] == str(len(content))
+    assert answer.headers["Content-Type"] == "image/jpeg"

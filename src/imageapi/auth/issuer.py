@@ -176,6 +176,7 @@ def _key(told: object) -> IssuerKey | None:
         if told.get("alg", algorithm) == algorithm and isinstance(kid, str | None):
             with suppress(Exception):  # the libraries raise whatever comes to mind
                 if (key := read(told)) is not None:
+                    key.verify(b"", b"")  # which loads what it takes, while there is room
                     return IssuerKey(kid, algorithm, key)
     return None
 
