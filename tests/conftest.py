@@ -1,6 +1,7 @@
 """One real PostgreSQL for the whole run, the real application over it, and who calls it."""
 
 import asyncio
+import itertools
 import json
 import os
 import re
@@ -9,7 +10,7 @@ import subprocess
 import sys
 import uuid
 from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Any
 
@@ -48,7 +49,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--through",
-        choices=("direct", "pgbouncer", "hosts", "workers"),
+        choices=("direct", "pgbouncer", "hosts", "workers", "services"),
         default="direct",
         help="how the service reaches its database, or clients the service (test_through.py)",
     )
@@ -130,18 +131,39 @@ async def app(database: Database, settings: Settings) -> AsyncIterator[FastAPI]:
 async def client(
     request: pytest.FixtureRequest, app: FastAPI, imageapi: "Command", settings: Settings
 ) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application itself, without a socket between, or of several workers."""
-    if request.config.getoption("--through") == "workers":
+    """A client of the application itself, without a socket between, of workers, or of services."""
+    how = request.config.getoption("--through")
+    if how in ("workers", "services"):
         data = {"IMAGEAPI_DATA_DIR": str(settings.data_dir)}
-        with imageapi.serving("--workers", "3", log=subprocess.DEVNULL, **data) as service:
+        workers, count = ("3", 1) if how == "workers" else ("1", 2)
+        with ExitStack() as serving:
+            services = [
+                serving.enter_context(
+                    imageapi.serving("--workers", workers, log=subprocess.DEVNULL, **data)
+                )
+                for _ in range(count)
+            ]
+            address, transport = services[0].address, InTurn(services)
             async with httpx.AsyncClient(
-                base_url=service.address, trust_env=False, timeout=60
+                base_url=address, transport=transport, timeout=60
             ) as client:
                 yield client
         return
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
         yield client
+
+
+class InTurn(httpx.AsyncHTTPTransport):
+    """Asks one service after the other, as a balancer before them does."""
+
+    def __init__(self, services: Sequence["Service"]) -> None:
+        super().__init__()
+        self._ports = itertools.cycle([service.port for service in services])
+
+    async def handle_async_request(self, request: httpx.Request) -> httpx.Response:
+        request.url = request.url.copy_with(port=next(self._ports))
+        return await super().handle_async_request(request)
 
 
 @pytest.fixture

@@ -16,22 +16,20 @@ from pooler import PGBOUNCER
 
 HTTP = [
     *("documented_exchange", "untagged", "images", "changes", "uploads", "routes", "headers"),
-    "mutations",
+    *("mutations", "attacks", "model"),
 ]
 #: A pooler is between the commands and the database too.
 COMMANDS = ["photographs", "import_export"]
-#: They look into the application, which is in another process then.
-NOT_BY_WORKERS = "not made_once"
 
 
-@pytest.mark.parametrize("way", ["pgbouncer", "hosts", "workers"])
+@pytest.mark.parametrize("way", ["pgbouncer", "hosts", "workers", "services"])
 def test_everything_holds_by_another_way(way: str, tmp_path: Path) -> None:
     if way == "pgbouncer" and PGBOUNCER is None:
         assert "CI" not in os.environ, "CI installs pgbouncer"
         pytest.skip("pgbouncer is not installed; CI runs this")
     chosen_files = HTTP + (COMMANDS if way == "pgbouncer" else [])
     tests = [f"tests/test_{each}.py" for each in chosen_files]
-    chosen = ["-k", NOT_BY_WORKERS] if way == "workers" else []
+    chosen = ["-m", "not inside"] if way in ("workers", "services") else []
     done = subprocess.run(
         [
             *(sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider"),

@@ -450,6 +450,7 @@ async def test_rotation_and_crop_are_shown_under_new_paths(sender: Sender) -> No
     assert (await sender.get(image["thumbnails"]["mini"])).status_code == 200
 
 
+@pytest.mark.inside
 async def test_fifty_who_ask_at_once_have_it_made_once(sender: Sender, app: FastAPI) -> None:
     image = (await sender.send(pictures.jpeg(width=900, height=600))).json()
     decoders = app.state.studio.decoders
@@ -538,6 +539,7 @@ async def test_imported_record_has_no_picture_to_show(sender: Sender, add: Any, 
     assert answer.json()["thumbnails"]["mini"] == "/assets/blank.jpg"
 
 
+@pytest.mark.inside
 async def test_decoder_that_is_killed_leaves_no_blank(
     sender: Sender, app: FastAPI, settings: Settings
 ) -> None:
@@ -564,6 +566,7 @@ async def test_decoder_that_is_killed_leaves_no_blank(
         assert picture.size == (900, 600)
 
 
+@pytest.mark.inside
 async def test_rendition_is_not_waited_for_without_end(
     sender: Sender, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -593,6 +596,7 @@ async def test_rendition_is_not_waited_for_without_end(
         assert answer.headers["Content-Type"] == "image/jpeg"
 
 
+@pytest.mark.inside
 async def test_head_of_an_original_reads_none_of_it(
     sender: Sender, app: FastAPI, monkeypatch: pytest.MonkeyPatch
 ) -> None:
