@@ -3,7 +3,7 @@
     python scripts/drill_migrations.py [--images 1000000]
 
 On the embedded database of a temporary folder, filled as of the first revision. While each
-migration runs, one reader lists images and one writer changes an album, again and again; the
+migration runs, one reader lists images and one writer tags an image, again and again; the
 longest that either waited is how long the tables were locked for it. What it prints is measured.
 """
 
@@ -27,7 +27,12 @@ EXAMPLE = Path(__file__).parent.parent / "examples" / "untagged.json"
 ALBUMS = 1000
 
 READ = "SELECT count(*) FROM (SELECT 1 FROM images WHERE album_id = 'album-1' LIMIT 25) AS page"
-WRITE = "UPDATE albums SET version = version + 1 WHERE album_id = 'album-1'"
+WRITE = (
+    "WITH raised AS (UPDATE albums SET version = version + 1 WHERE album_id = 'album-1')"
+    " UPDATE images SET tags = CASE WHEN tags = '{}' THEN ARRAY['attic'] ELSE '{}' END"
+    " WHERE album_id = 'album-1' AND public_id ="
+    " (SELECT public_id FROM images WHERE album_id = 'album-1' ORDER BY public_id LIMIT 1)"
+)
 
 
 def revisions() -> list[str]:
