@@ -58,7 +58,9 @@ def fired_at(command: Command, tmp_path: Path) -> Iterator[Service]:
         yield service
 
 
-async def test_database_that_is_killed(fired_at: Service, cluster: tuple[str, Path]) -> None:
+async def test_database_that_is_killed(
+    fired_at: Service, cluster: tuple[str, Path], tmp_path: Path
+) -> None:
     async with under_load(fired_at.address, PUBLIC_IDS) as clients:
         await asyncio.sleep(1)
         for _ in range(2):
@@ -69,6 +71,10 @@ async def test_database_that_is_killed(fired_at: Service, cluster: tuple[str, Pa
         await checked(clients)
         assert clients.seen.statuses[503] > 0
         assert set(clients.seen.kinds) == {"database-away"}
+    requests = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    away = [each for each in requests if each.get("status") == 503]
+    assert {"list_untagged_images", "list_tags", "tag_image"} <= {each["route"] for each in away}
+    assert all(each["album"] == ALBUM for each in away if each["route"] == "list_untagged_images")
 
 
 async def test_backends_that_are_killed(fired_at: Service, cluster: tuple[str, Path]) -> None:
@@ -130,9 +136,17 @@ async def test_database_without_a_free_connection(
 
         await take_all()
         async with client_of(fired_at.address) as client:
-            answer = await client.get(f"/api/v1/albums/{ALBUM}/tags")
-            assert answer.status_code == 503
-            assert answer.json()["type"] == "urn:imageapi:problem:database-away"
+            album = f"/api/v1/albums/{ALBUM}"
+            for _ in range(2):
+                for method, path, more in (
+                    ("GET", "/tags", {}),
+                    ("GET", "/images/untag", {}),
+                    ("PUT", f"/images/{PUBLIC_IDS[0]}/tags/a", {}),
+                    ("POST", "/images", upload(1)),
+                ):
+                    answer = await client.request(method, album + path, **more)
+                    assert answer.status_code == 503, path
+                    assert answer.json()["type"] == "urn:imageapi:problem:database-away"
     async with under_load(fired_at.address, PUBLIC_IDS) as clients:
         assert await clients.recovered() < 10
         await checked(clients)
@@ -257,6 +271,47 @@ async def test_store_that_fails(command: Command, tmp_path: Path, fault: str) ->
         assert (await client.get(first.json()["thumbnails"]["full"])).status_code == 200
         untagged = (await client.get(f"{images}/untag")).json()
         assert len(untagged) == len(RECORDS) - 1 + 2
+
+
+async def test_clients_that_leave(command: Command, tmp_path: Path) -> None:
+    """In the middle of uploads, of lists, and of what they have just asked: nothing stays."""
+    store = tmp_path / "pictures"
+    images = f"/api/v1/albums/{ALBUM}/images"
+    with (
+        (tmp_path / "log").open("wb") as log,
+        command.serving(log=log, IMAGEAPI_STORE_URL=str(store)) as service,
+    ):
+        token = signed(HEADER, claims(ALBUM, *ABILITIES))
+        head = f"Host: a\r\nAuthorization: Bearer {token}\r\n"
+        form = "Content-Type: multipart/form-data; boundary=b\r\nContent-Length: 9000000\r\n\r\n"
+        part = '--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+        requests = [
+            f"POST {images} HTTP/1.1\r\n{head}{form}{part}".encode()
+            + pictures.jpeg()
+            + bytes(10**6),
+            f"GET {images} HTTP/1.1\r\n{head}\r\n".encode(),
+            f"GET {images}/untag HTTP/1.1\r\n{head}\r\n".encode() * 10,
+            f"PUT {images}/{PUBLIC_IDS[0]}/tags/left HTTP/1.1\r\n{head}\r\n".encode(),
+        ]
+        for number in range(200):
+            _, writer = await asyncio.open_connection("127.0.0.1", service.port)
+            writer.write(requests[number % len(requests)])
+            if number % 3:
+                await asyncio.sleep(0.005)
+            writer.transport.abort()
+        async with client_of(service.address) as client:
+            clients = Clients(client, PUBLIC_IDS)
+            assert await clients.recovered() < 10
+            async with asyncio.timeout(10):
+                while list((store / ".incoming").iterdir()):  # noqa: ASYNC110 - nobody tells
+                    await asyncio.sleep(0.05)
+            listed = (await client.get(images)).json()
+            assert {each["public_id"] for each in listed} == set(PUBLIC_IDS)
+            counts = (await client.get("/metrics")).text
+            assert "imageapi_requests_under_way 1.0" in counts
+            assert "imageapi_uploads_under_way 0.0" in counts
+    lines = [json.loads(line) for line in (tmp_path / "log").read_text().splitlines()]
+    assert [line for line in lines if line["level"] != "info"] == []
 
 
 async def test_service_without_a_free_descriptor(command: Command, tmp_path: Path) -> None:

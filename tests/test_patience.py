@@ -2,9 +2,11 @@
 
 import asyncio
 import json
+import random
 import re
 import signal
 import socket
+import subprocess
 import sys
 import time
 from collections.abc import Iterator
@@ -321,26 +323,44 @@ async def test_odd_targets_and_methods_lead_nowhere(
     assert b"[project]" not in answer
 
 
-async def test_sigterm_under_load_drops_no_request(imageapi: Command, album: str, may: Any) -> None:
+@pytest.mark.parametrize("workers", ["1", "2"])
+async def test_sigterm_under_load_drops_no_request(
+    imageapi: Command, add: Any, album: str, may: Any, workers: str
+) -> None:
     """Everybody who keeps asking on one connection is answered, the last time with its end."""
+    await add([record(album)])
+    images = f"/api/v1/albums/{album}/images"
     ended: list[str] = []
-    with imageapi.serving() as service:
-        url = f"{service.address}/api/v1/albums/{album}/images/untag"
+    answered = 0
+    with imageapi.serving("--workers", workers, log=subprocess.DEVNULL) as service:
 
-        async def ask() -> None:
+        async def ask(name: int) -> None:
+            nonlocal answered
+            abilities = may(album, "image_list", "image_tag")
             limits = httpx.Limits(max_connections=1)
             async with httpx.AsyncClient(
-                headers=may(album), limits=limits, trust_env=False, timeout=60
+                base_url=service.address,
+                headers=abilities,
+                limits=limits,
+                trust_env=False,
+                timeout=60,
             ) as one:
                 while True:
-                    answer = await one.get(url)
+                    if name % 4:
+                        answer = await one.get(f"{images}/untag")
+                    else:
+                        path = f"{images}/{record(album)['public_id']}/tags/t{name}"
+                        answer = await one.request(random.choice(["PUT", "DELETE"]), path)
                     assert answer.status_code == 200
+                    answered += 1
                     if answer.headers.get("Connection") == "close":
                         ended.append("told")
                         return
 
-        asking = [asyncio.create_task(ask()) for _ in range(20)]
-        await asyncio.sleep(0.5)
+        asking = [asyncio.create_task(ask(each)) for each in range(20)]
+        async with asyncio.timeout(60):
+            while answered < 200:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
         service.process.send_signal(signal.SIGTERM)
         await asyncio.wait_for(asyncio.gather(*asking), 20)
         assert service.process.wait(20) == 0

@@ -67,10 +67,13 @@ class PatientProtocol(HttpToolsProtocol):
         self._wait_for_head()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more."""
+        """Wait for nothing any more, and answer none of those who wait behind each other."""
         for timer in (self._head_timer, self._unread_timer):
             if timer is not None:
                 timer.cancel()
+        self.pipeline.clear()
+        if self._is_answering() and self._running is not self.cycle:
+            self._disconnect_running()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
@@ -178,8 +181,7 @@ class PatientProtocol(HttpToolsProtocol):
             if running is not self.cycle or not self._is_in_body:
                 self.flow.pause_reading()
                 return
-            running.disconnected = True  # its body is broken: it waits for the rest in vain
-            running.message_event.set()
+            self._disconnect_running()  # its body is broken: it waits for the rest in vain
         if running is not None and self._is_in_body and running.response_started:
             self.transport.close()
             return
@@ -199,6 +201,12 @@ class PatientProtocol(HttpToolsProtocol):
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
+
+    def _disconnect_running(self) -> None:
+        """Let the request that is being answered know that nobody listens."""
+        assert self._running is not None
+        self._running.disconnected = True
+        self._running.message_event.set()
 
     def _is_answering(self) -> bool:
         return self._running is not None and not self._running.response_complete

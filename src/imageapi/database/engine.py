@@ -5,7 +5,6 @@ once; writes are transactions on SQLAlchemy's pool. docs/decisions says why.
 """
 
 import asyncio
-import time
 from collections.abc import AsyncIterator, Iterator, Mapping
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
@@ -181,12 +180,14 @@ class Database:
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """The statement's rows, as of now; raises DatabaseAway."""
         with translated():
-            started = time.perf_counter()
-            pool = await self._pool()
-            async with pool.acquire(timeout=CONNECT_SECONDS) as connection:
-                _READ_WAIT_SECONDS.observe(time.perf_counter() - started)
+            with _READ_WAIT_SECONDS.time():
+                pool = await self._pool()
+                connection = await pool.acquire(timeout=CONNECT_SECONDS)
+            try:
                 with self._deadline(connection, READ_SECONDS):
                     return await self._fetch(connection, statement, values)
+            finally:
+                await pool.release(connection)
 
     def held(self) -> "HeldConnection":
         """A connection to be held, for one reader at a time."""
@@ -199,14 +200,13 @@ class Database:
         An impatient database breaks it off after so many seconds.
         """
         with translated():
-            started = time.perf_counter()
             async with AsyncExitStack() as held:
                 deadline = held.enter_context(_Deadline())  # which sees the commit through
-                async with asyncio.timeout(CONNECT_SECONDS):
-                    connection = await held.enter_async_context(self._engine.begin())
-                    raw = (await connection.get_raw_connection()).driver_connection
+                with _WRITE_WAIT_SECONDS.time():
+                    async with asyncio.timeout(CONNECT_SECONDS):
+                        connection = await held.enter_async_context(self._engine.begin())
+                        raw = (await connection.get_raw_connection()).driver_connection
                 deadline.watch(raw, seconds if self._is_impatient else None)
-                _WRITE_WAIT_SECONDS.observe(time.perf_counter() - started)
                 yield connection
 
     @asynccontextmanager
