@@ -265,6 +265,18 @@ def test_server_that_is_killed_starts_again(data_dir: Path) -> None:
     assert has_stopped_cleanly(data_dir)
 
 
+def test_server_that_recovers_without_anybody_recovering_starts_again(data_dir: Path) -> None:
+    """As PostgreSQL 18 stays now and then where its disk is full: what it says of itself is set."""
+    with running(data_dir) as url:
+        sql(url, "create table kept as select 1 as one")
+        stuck = postmaster_pid(data_dir)
+        told = data_dir / "postgres" / "postmaster.pid"
+        told.write_text(told.read_text().replace("ready   ", "starting"))
+        eventually(lambda: not is_alive(stuck))
+        eventually(lambda: answers(url))
+        assert sql(url, "select one from kept") == "1"
+
+
 def test_supervisor_stays_until_its_users_leave(data_dir: Path) -> None:
     with running(data_dir) as url:
         supervisor = supervisor_pid(data_dir)

@@ -4,7 +4,9 @@ Every program is started with a copy of the lock's descriptor, so that the direc
 until the last process that may write to it has ended, whatever became of the supervisor.
 """
 
+import contextlib
 import os
+import re
 import shutil
 import subprocess
 from collections.abc import Callable
@@ -24,6 +26,7 @@ NAME = "imageapi"
 
 _LOG_LIMIT_BYTES = 8_000_000
 _KEPT_VARIABLES = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_RECOVERING = re.compile(rb"postgres: (.*: )?startup\b")
 _STATUS_LINE = 7  # of postmaster.pid, counted from 0: where `pg_ctl --wait` looks too
 
 
@@ -135,6 +138,18 @@ class Cluster:
         ready = len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == "ready"
         return ready and lines[0] == str(server.pid)
 
+    def is_stuck(self, server: subprocess.Popen[bytes]) -> bool:
+        """Whether this server says that it recovers, and nothing of it does (Linux).
+
+        PostgreSQL 18 stays so now and then where its disk is full when it recovers from a crash.
+        """
+        lines = _lines(self._directory.cluster / "postmaster.pid")
+        starting = len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == "starting"
+        if not starting or lines[0] != str(server.pid):
+            return False
+        titles = _titles_of_children(server.pid)
+        return bool(titles) and not any(_RECOVERING.match(title) for title in titles)
+
     def why_ended(self, server: subprocess.Popen[bytes]) -> DataDirectoryError:
         """What to tell the operator after the server ended unasked."""
         reason = self._log.last_words()
@@ -223,6 +238,16 @@ def _lines(path: Path) -> list[str]:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
+
+
+def _titles_of_children(pid: int) -> list[bytes]:
+    """What the children of a process call themselves; nothing where the system does not tell."""
+    titles = []
+    for child in _lines(Path(f"/proc/{pid}/task/{pid}/children")):
+        for number in child.split():
+            with contextlib.suppress(OSError):  # it has ended
+                titles.append(Path(f"/proc/{number}/cmdline").read_bytes())
+    return titles
 
 
 def _pid(path: Path) -> str | None:

@@ -9,6 +9,7 @@ killed outright the system interrupts the server, which stops cleanly (Linux).
 """
 
 import contextlib
+import math
 import os
 import signal
 import socket
@@ -32,6 +33,7 @@ from imageapi.database.embedded.programs import Programs
 
 _FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.005, 0.1
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 5.0
+_STUCK_SECONDS = 5.0
 _QUIET_FAILURES = 6
 """So often a server that ran, or was killed, may fail before those who wait are told so."""
 
@@ -47,6 +49,7 @@ class Supervisor:
         self._users = users
         self._beat_seconds = beat_seconds
         self._next_beat = 0.0
+        self._stuck_since = math.inf
 
     def run(self) -> None:
         """Serves until the last user has left. Raises `DataDirectoryError`, `OSError`."""
@@ -102,6 +105,7 @@ class Supervisor:
                     self._users.greet(self._sockets)
                 while self._users and server.poll() is None:
                     self._pump()
+                    self._end_if_stuck(server)
             finally:
                 self._users.hush()
                 self._stop(server)
@@ -119,6 +123,16 @@ class Supervisor:
             self._pump(look)
             look = min(look * 1.2, _LONGEST_LOOK_SECONDS)
         return False
+
+    def _end_if_stuck(self, server: subprocess.Popen[bytes]) -> None:
+        """Kill the server where it has been stuck for so long that it will not get on."""
+        if not self._cluster.is_stuck(server):
+            self._stuck_since = math.inf
+            return
+        self._stuck_since = min(self._stuck_since, time.monotonic())
+        if time.monotonic() - self._stuck_since > _STUCK_SECONDS:
+            server.kill()
+            self._wait(server)
 
     def _bear(
         self, server: subprocess.Popen[bytes], failures: int, *, has_run: bool, may_recover: bool
