@@ -11,7 +11,7 @@ from fastapi.routing import iter_route_contexts
 from PIL import Image
 
 from factories import HEADER, claims, signed
-from imageapi.api.dependencies import May, TokenVerifier
+from imageapi.api.dependencies import GuardFirst, May, TokenVerifier
 from imageapi.auth.tokens import ABILITIES
 
 #: An image that no album of a test has.
@@ -95,6 +95,17 @@ async def test_every_route_has_its_ability_or_is_public(app: FastAPI) -> None:
     asked = {route: abilities for route, abilities in guards(app).items() if abilities}
     for_any = {("GET", path): {ANY_TOKEN} for path in FOR_ANY_TOKEN}
     assert asked == {route: {ability} for route, ability in GUARDED.items()} | for_any
+
+
+async def test_every_route_that_takes_a_body_asks_first(app: FastAPI) -> None:
+    """But the upload's, which reads its body itself."""
+    with_body = {
+        (method, str(route.path)): isinstance(route.original_route, GuardFirst)
+        for route in iter_route_contexts(app.routes)
+        if getattr(route, "body_field", None) is not None
+        for method in route.methods or ()
+    }
+    assert with_body == dict.fromkeys(BODIES, True)
 
 
 async def test_public_list_holds_nothing_that_is_not_there(app: FastAPI) -> None:

@@ -18,7 +18,7 @@ BATCH = 1000
 #: So many keys are looked at while their albums are held, one after the other.
 ORPHANS_AT_ONCE = 100
 
-_CLOCK = "clock"  # no album's: they have pictures below
+_CLOCK = "clock"
 
 
 @dataclass(slots=True)
@@ -70,11 +70,11 @@ async def _remove(store: Store, album_id: str, picture: UUID) -> None:
 
 async def _stores_clock(store: Store) -> datetime:
     """What time it is where the store is, whose clock says how old things are."""
-    folder = f"{_CLOCK}-{uuid4()}"
-    key = f"{folder}/now"
+    nobodys = uuid4()  # so that the next purge takes it for an orphan, where this one is killed
+    key = store_key(_CLOCK, nobodys, "now")
     await store.put(key, b"")
     try:
-        return max([kept.modified async for kept in store.list(folder)])
+        return max([kept.modified async for kept in store.list(f"{_CLOCK}/{nobodys}")])
     finally:
         await store.delete(key)
 
