@@ -31,6 +31,7 @@ from embedded_processes import (
     supervisor_pid,
 )
 from imageapi.database.embedded import data_directory
+from imageapi.database.embedded.cluster import Cluster, Log
 from imageapi.database.embedded.data_directory import DataDirectory, Lock
 from imageapi.database.embedded.joining import DataDirectoryError, running
 from imageapi.database.embedded.privileges import Account, account_for
@@ -265,16 +266,37 @@ def test_server_that_is_killed_starts_again(data_dir: Path) -> None:
     assert has_stopped_cleanly(data_dir)
 
 
-def test_server_that_recovers_without_anybody_recovering_starts_again(data_dir: Path) -> None:
-    """As PostgreSQL 18 stays now and then where its disk is full: what it says of itself is set."""
-    with running(data_dir) as url:
-        sql(url, "create table kept as select 1 as one")
-        stuck = postmaster_pid(data_dir)
-        told = data_dir / "postgres" / "postmaster.pid"
-        told.write_text(told.read_text().replace("ready   ", "starting"))
-        eventually(lambda: not is_alive(stuck))
-        eventually(lambda: answers(url))
-        assert sql(url, "select one from kept") == "1"
+@pytest.mark.parametrize(
+    ("children", "status", "is_stuck"),
+    [
+        (["checkpointer", "io worker 0", "background writer"], "ready", True),
+        (["name: checkpointer", "name: io worker 0"], "ready", True),
+        (["checkpointer", "walwriter"], "ready", False),
+        (["checkpointer", "name: startup recovering 000000010000000000000001"], "ready", False),
+        (["checkpointer"], "stopping", False),
+        (["io worker 0"], "ready", False),
+    ],
+)
+def test_server_that_is_stuck_is_told_by_its_children(
+    data_dir: Path, children: list[str], status: str, is_stuck: bool
+) -> None:
+    """Processes that call themselves what PostgreSQL's do."""
+    (data_dir / "postgres").mkdir(parents=True)
+    lines = [*map(str, range(7)), f"{status:8}"]
+    (data_dir / "postgres" / "postmaster.pid").write_text("\n".join(lines))
+    sleeping = "".join(f'(exec -a "postgres: {each}" sleep 60) & ' for each in children)
+    server = subprocess.Popen(["bash", "-c", f"{sleeping} wait"], start_new_session=True)
+    try:
+        directory = DataDirectory(data_dir)
+        cluster = Cluster(directory, PROGRAMS, -1, Log(directory))
+        started = f"/proc/{server.pid}/task/{server.pid}/children"
+        eventually(lambda: len(Path(started).read_text().split()) == len(children))
+        eventually(lambda: cluster.is_stuck(server) == is_stuck)
+        for _ in range(5):
+            assert cluster.is_stuck(server) == is_stuck
+    finally:
+        os.killpg(server.pid, signal.SIGKILL)
+        server.wait()
 
 
 def test_supervisor_stays_until_its_users_leave(data_dir: Path) -> None:

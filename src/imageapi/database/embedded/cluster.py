@@ -26,7 +26,7 @@ NAME = "imageapi"
 
 _LOG_LIMIT_BYTES = 8_000_000
 _KEPT_VARIABLES = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_RECOVERING = re.compile(rb"postgres: (.*: )?startup\b")
+_CHILD = re.compile(rb"postgres: (.*: )?(\w+)").match  # with the cluster's name, if it has one
 _STATUS_LINE = 7  # of postmaster.pid, counted from 0: where `pg_ctl --wait` looks too
 
 
@@ -139,16 +139,16 @@ class Cluster:
         return ready and lines[0] == str(server.pid)
 
     def is_stuck(self, server: subprocess.Popen[bytes]) -> bool:
-        """Whether this server says that it recovers, and nothing of it does (Linux).
+        """Whether this server neither recovers nor writes, nor is it being stopped (Linux).
 
-        PostgreSQL 18 stays so now and then where its disk is full when it recovers from a crash.
+        PostgreSQL 18 stays so now and then where its disk is full when it recovers from a crash:
+        it waits for a recovery that has ended.
         """
         lines = _lines(self._directory.cluster / "postmaster.pid")
-        starting = len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == "starting"
-        if not starting or lines[0] != str(server.pid):
+        if len(lines) <= _STATUS_LINE or lines[_STATUS_LINE].strip() == "stopping":
             return False
-        titles = _titles_of_children(server.pid)
-        return bool(titles) and not any(_RECOVERING.match(title) for title in titles)
+        names = {match[2] for title in _titles_of_children(server.pid) if (match := _CHILD(title))}
+        return b"checkpointer" in names and names.isdisjoint({b"startup", b"walwriter"})
 
     def why_ended(self, server: subprocess.Popen[bytes]) -> DataDirectoryError:
         """What to tell the operator after the server ended unasked."""
