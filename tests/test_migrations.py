@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
+import asyncpg
 import httpx
 import pytest
 from sqlalchemy import select, text
@@ -35,6 +36,10 @@ CONSTRAINTS = """
     WHERE connamespace = current_schema()::regnamespace
     AND conrelid::regclass::text <> 'alembic_version' ORDER BY 1, 2
 """
+WAITING = """
+    SELECT count(*) FROM pg_stat_activity
+    WHERE datname = current_database() AND wait_event_type = 'Lock'
+"""
 INDEXES = """
     SELECT tablename, indexname, indexdef FROM pg_indexes
     WHERE schemaname = current_schema() AND tablename <> 'alembic_version' ORDER BY 1, 2
@@ -53,6 +58,27 @@ async def described(database: Database) -> list[Any]:
         return [
             list(await connection.execute(text(query))) for query in (COLUMNS, CONSTRAINTS, INDEXES)
         ]
+
+
+@pytest.mark.parametrize("first", ["0001", "0002", "0003"])
+async def test_change_under_way_is_waited_for(empty: Database, empty_dsn: str, first: str) -> None:
+    """Neither is undone for the other's sake: both begin with the album."""
+    await migrate(empty, first)
+    writer, watcher = [await asyncpg.connect(empty_dsn) for _ in range(2)]
+    await writer.execute("INSERT INTO albums (album_id, version, rendering) VALUES ('a', 1, '')")
+    async with writer.transaction():
+        await writer.execute("SELECT version FROM albums WHERE album_id = 'a' FOR UPDATE")
+        migrating = asyncio.create_task(migrate(empty))
+        async with asyncio.timeout(10):
+            while not await watcher.fetchval(WAITING):  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        assert await watcher.fetchval("SELECT count(*) FROM images") == 0  # readers go on
+        await writer.execute("UPDATE images SET tags = '{a}' WHERE album_id = 'a'")
+        await writer.execute("UPDATE albums SET version = 2 WHERE album_id = 'a'")
+    assert await migrating
+    assert await watcher.fetchval("SELECT version FROM albums") == 2
+    for connection in (writer, watcher):
+        await connection.close()
 
 
 def test_schema_version_is_that_of_the_newest_migration() -> None:

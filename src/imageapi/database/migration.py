@@ -24,13 +24,16 @@ async def migrate(database: Database, target: str = "head") -> bool:
     """Bring the schema to ``target``; return whether there was anything to do.
 
     All of it is one transaction under a lock: of several that migrate at once one does the work,
-    and the others find it done.
+    and the others find it done. Changes of albums that are under way are waited for, and further
+    ones wait: each begins with its album, as this does, so that neither undoes the other.
     """
     async with database.transaction() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
         before = await _version(connection)
         if target == "head" and before == SCHEMA_VERSION:
             return False
+        if before is not None:
+            await connection.execute(text("LOCK TABLE albums IN EXCLUSIVE MODE"))
         await connection.run_sync(_run, target)
         return await _version(connection) != before
 
