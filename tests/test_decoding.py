@@ -400,10 +400,11 @@ async def test_a_picture_that_takes_too_long_is_unfit_and_its_child_ends(keep: K
 
 async def test_a_turn_is_not_waited_for_without_end(keep: Keep) -> None:
     decoders = Decoders(1, most_pixels=10**9, seconds=1)
-    slow = asyncio.create_task(decoders.inspect(keep(bomb()), "png", View(5000)))
+    path = keep(bomb())
+    slow = asyncio.create_task(decoders.inspect(path, "png", View(5000)))
     await at_work(decoders)
     began = time.monotonic()
-    waiting = [decoders.inspect(keep(bomb()), "png", View(5000)) for _ in range(20)]
+    waiting = [decoders.inspect(path, "png", View(5000)) for _ in range(20)]
     told = await asyncio.gather(slow, *waiting, return_exceptions=True)
     assert {type(each) for each in told} == {NotDecoded, DecodersBusy}
     assert time.monotonic() - began < 15  # one after the other would take more than twenty
