@@ -1,5 +1,6 @@
 """The documented headers on every answer of the service, whatever it answers."""
 
+import errno
 import re
 import uuid
 from collections.abc import AsyncIterator
@@ -40,6 +41,10 @@ async def failing(database: Database, settings: Settings) -> AsyncIterator[httpx
     async def fails() -> None:
         raise Unexpected("SELECT secret FROM /etc/passwd")
 
+    @app.get("/fails-by-system")
+    async def fails_by_system(number: int) -> None:
+        raise OSError(number, "SELECT secret", "/etc/passwd")
+
     @app.get("/fails-in-group")
     async def fails_in_group() -> None:
         raise ExceptionGroup("a group", [Unexpected("SELECT secret")])
@@ -72,6 +77,9 @@ async def failing(database: Database, settings: Settings) -> AsyncIterator[httpx
         ("GET", "/fails", 500),
         ("HEAD", "/fails", 500),
         ("GET", "/fails-in-group", 500),
+        ("GET", f"/fails-by-system?number={errno.EACCES}", 500),
+        ("GET", f"/fails-by-system?number={errno.EMFILE}", 503),
+        ("GET", f"/fails-by-system?number={errno.ENOSPC}", 503),
     ],
 )
 async def test_every_answer_bears_them(
@@ -79,6 +87,7 @@ async def test_every_answer_bears_them(
 ) -> None:
     answer = await failing.request(method, path)
     assert answer.status_code == status
+    assert "/etc/passwd" not in answer.text
     assert {name: answer.headers[name] for name in ALWAYS} == ALWAYS
     assert answer.headers["Cache-Control"] == NOT_CACHED
     assert "X-token" not in answer.headers
