@@ -1,5 +1,6 @@
 """The embedded PostgreSQL: real servers, real signals, real users."""
 
+import math
 import os
 import pwd
 import re
@@ -10,8 +11,10 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
@@ -30,7 +33,7 @@ from embedded_processes import (
     sql,
     supervisor_pid,
 )
-from imageapi.database.embedded import data_directory
+from imageapi.database.embedded import data_directory, supervisor
 from imageapi.database.embedded.cluster import Cluster, Log
 from imageapi.database.embedded.data_directory import DataDirectory, Lock
 from imageapi.database.embedded.joining import DataDirectoryError, running
@@ -297,6 +300,25 @@ def test_server_that_is_stuck_is_told_by_its_children(
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
+
+
+def test_server_that_stays_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Once it has been so for a while: what ends by itself is then started again."""
+    monkeypatch.setattr(supervisor, "_STUCK_SECONDS", 0.2)
+    told = iter([True, False, True])
+    ours = object.__new__(supervisor.Supervisor)
+    ours._stuck_since = math.inf
+    ours._cluster = SimpleNamespace(is_stuck=lambda _: next(told, True))
+    ours._pump = lambda *_: None
+    server = subprocess.Popen(["sleep", "60"])
+    for _ in range(3):
+        ours._end_if_stuck(server)
+        time.sleep(0.15)
+        assert server.poll() is None
+    ours._end_if_stuck(server)
+    time.sleep(0.15)
+    ours._end_if_stuck(server)
+    assert server.returncode == -signal.SIGKILL
 
 
 def test_supervisor_stays_until_its_users_leave(data_dir: Path) -> None:
