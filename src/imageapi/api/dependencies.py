@@ -112,7 +112,7 @@ class MayAdd(May):
 class GuardFirst(APIRoute):
     """A route that asks who comes before it reads what they bring.
 
-    FastAPI reads a body before it asks dependencies: anybody could have a million bytes kept for
+    FastAPI reads a body before it asks dependencies: anybody could have half a megabyte kept for
     as long as they take to send them, and would hear of a comma in it before being told to go.
     """
 
