@@ -16,6 +16,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from types import SimpleNamespace
 
+import psutil
 import pytest
 
 from embedded_processes import (
@@ -292,11 +293,10 @@ def test_server_that_is_stuck_is_told_by_its_children(
     try:
         directory = DataDirectory(data_dir)
         cluster = Cluster(directory, PROGRAMS, -1, Log(directory))
-        started = f"/proc/{server.pid}/task/{server.pid}/children"
-        eventually(lambda: len(Path(started).read_text().split()) == len(children))
-        eventually(lambda: cluster.is_stuck(server) == is_stuck)
-        for _ in range(5):
-            assert cluster.is_stuck(server) == is_stuck
+        called = sorted([f"postgres: {each}", "60"] for each in children)
+        started = psutil.Process(server.pid).children
+        eventually(lambda: sorted(child.cmdline() for child in started()) == called)
+        assert cluster.is_stuck(server) == is_stuck
     finally:
         os.killpg(server.pid, signal.SIGKILL)
         server.wait()
