@@ -55,6 +55,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest first, so that the processes of `make test` end at the same time."""
+    items.sort(key=lambda item: item.path.name != "test_through.py")
+
+
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
     """No setting and no `.env` of whoever runs the tests has a say in them."""
