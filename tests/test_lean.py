@@ -140,6 +140,17 @@ async def test_what_is_unusual_is_left_to_the_route(
             await ask(lean(app), other, [token])
 
 
+async def test_another_host_is_left_to_the_route(
+    app: FastAPI, filled: tuple[str, tuple[bytes, bytes]]
+) -> None:
+    path, token = filled
+    only = LeanQueue(left, app.state, ["photos.example.org"])
+    assert (await ask(only, path, [token, (b"host", b"photos.example.org:8443")]))[0] == 200
+    for headers in ([token], [token, (b"host", b"evil.example")]):
+        with pytest.raises(Answered):
+            await ask(only, path, headers)
+
+
 async def test_expired_token_is_left_to_the_route(app: FastAPI, album: str) -> None:
     path, token = f"/api/v1/albums/{album}/images/untag", bearing(album)
     await ask(ordinary(app), path, [token])

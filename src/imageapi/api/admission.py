@@ -67,7 +67,7 @@ class Admission:
         id_ = scope["state"]["request_id"]
         if self._state.is_overloaded:
             answer = problem(OVERLOADED, "Too many requests are under way.", id_)
-        elif self._hosts and not self._is_known(Headers(scope=scope).get("host", "")):
+        elif not is_known(Headers(scope=scope).get("host", ""), self._hosts):
             answer = problem(MISDIRECTED, "The request is for another host.", id_)
         elif (rates := self._state.address_rates) is not None and scope.get("client"):
             try:
@@ -80,13 +80,16 @@ class Admission:
                 answer = problem(SCHEMA_OUTDATED, str(error), id_)
         await (answer or self.app)(scope, receive, send)
 
-    def _is_known(self, host: str) -> bool:
-        name = host.rpartition("@")[2].lower()
-        name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
-        return any(
-            name == known or (known.startswith("*.") and name.endswith(known[1:]))
-            for known in self._hosts
-        )
+
+def is_known(host: str, hosts: Sequence[str]) -> bool:
+    """Whether a ``Host`` header names one of these hosts; where there are none, any will do."""
+    if not hosts:
+        return True
+    name = host.rpartition("@")[2].lower()
+    name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
+    return any(
+        name == known or (known.startswith("*.") and name.endswith(known[1:])) for known in hosts
+    )
 
 
 def plain_client(client: Sequence[Any] | None) -> tuple[Any, ...] | None:

@@ -1,18 +1,19 @@
 """The ordinary request for the queue, answered without the framework's machinery.
 
 It gives the same answer as the route, which a test compares; what is unusual in any way (a query,
-a token not seen before, a missing ability, a list too long, an error) is left to the route.
+a token not seen before, a missing ability, another host, a list too long, an error) is left to it.
 """
 
 import re
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
+from imageapi.api.admission import is_known
 from imageapi.api.headers import DocumentedHeaders, Header, documented, request_id
 from imageapi.api.journal import Journal, recorder
 from imageapi.api.problems import DATABASE_AWAY, problem
@@ -27,7 +28,7 @@ _BEFORE = "/api/v1/albums/"
 _BEHIND = "/images/untag"
 _CONTENT_TYPE = (b"content-type", b"application/json; charset=utf-8")
 _MOST_ENCODINGS = 4
-_COUNTING = {b"authorization", b"accept-encoding", b"x-request-id", b"origin"}
+_COUNTING = {b"authorization", b"accept-encoding", b"x-request-id", b"origin", b"host"}
 _MARK = "{what differs}"
 _RUNTIME = re.compile(rb"(?<=\r\nX-Runtime: )[0-9.]+")
 
@@ -61,11 +62,15 @@ class Answer:
 
 
 class LeanQueue:
-    """ASGI middleware: ``state`` holds the tokens and the lists once the service has begun."""
+    """ASGI middleware: ``state`` holds the tokens and the lists once the service has begun.
 
-    def __init__(self, app: ASGIApp, state: State) -> None:
+    It answers for these hosts; where none are given, for any.
+    """
+
+    def __init__(self, app: ASGIApp, state: State, hosts: Sequence[str] = ()) -> None:
         self.app = app
         self._state = state
+        self._hosts = hosts
         self._record = recorder()
         self._away = Journal(DocumentedHeaders(_say_away))
 
@@ -85,7 +90,7 @@ class LeanQueue:
         started = time.perf_counter()
         asked = _ordinary(scope)
         token = asked and self._state.tokens.remembered(asked.authorization)
-        if asked is None or token is None:
+        if asked is None or token is None or not is_known(asked.host, self._hosts):
             return False
         if "image_list" not in token.abilities.get(asked.album_id, ()):
             return False
@@ -119,6 +124,7 @@ async def _say_away(scope: Scope, receive: Receive, send: Send) -> None:
 class _Ordinary(NamedTuple):
     album_id: str
     authorization: bytes
+    host: str
     accept_encoding: bytes
     request_id: bytes | None
 
@@ -138,6 +144,7 @@ def _ordinary(scope: Scope) -> _Ordinary | None:
     return _Ordinary(
         album_id,
         authorization,
+        counting.get(b"host", b"").decode("latin-1"),
         counting.get(b"accept-encoding", b""),
         counting.get(b"x-request-id"),
     )
