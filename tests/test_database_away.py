@@ -40,7 +40,6 @@ async def test_service_recovers_with_its_database(tmp_path: Path, may: Any) -> N
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-
             token = may("a")  # one, lest some requests go the lean way and others not
 
             async def status() -> int:

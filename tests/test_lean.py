@@ -16,6 +16,7 @@ from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from imageapi.api.lean import LeanQueue
 from imageapi.app import ImageAPI
 from imageapi.database import queue
+from imageapi.database.errors import DatabaseAway
 from imageapi.database.queue import UntaggedLists
 
 ENCODINGS = (
@@ -292,6 +293,24 @@ async def test_session_that_was_ended_costs_nobody_an_answer(
         while not connection.is_closed():  # noqa: ASYNC110 - nobody tells
             await asyncio.sleep(0.01)
     assert (await ask(lean(app), path, [token]))[0] == 200
+
+
+async def test_wait_for_a_database_that_is_away_is_part_of_the_time_told(
+    app: FastAPI,
+    client: httpx.AsyncClient,
+    filled: tuple[str, tuple[bytes, bytes]],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    path, token = filled
+
+    async def get(_: str) -> None:
+        await asyncio.sleep(0.2)
+        raise DatabaseAway
+
+    monkeypatch.setattr(app.state.untagged, "get", get)
+    answer = await client.get(path, headers=[token])
+    assert answer.status_code == 503
+    assert float(answer.headers["X-Runtime"]) >= 0.19
 
 
 async def test_long_list_comes_in_chunks_and_is_the_same(

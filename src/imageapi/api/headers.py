@@ -94,9 +94,9 @@ class DocumentedHeaders:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = time.perf_counter()
         given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
         state = scope.setdefault("state", {})
+        started = state.setdefault("started", time.perf_counter())
         state["request_id"] = request_id(given)
 
         async def send_documented(message: Message) -> None:

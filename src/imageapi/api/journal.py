@@ -56,7 +56,6 @@ class Journal:
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        started = time.perf_counter()
         status = 0
 
         async def send_noting_status(message: Message) -> None:
@@ -65,6 +64,7 @@ class Journal:
             await send(message)
 
         state = scope.setdefault("state", {})
+        started = state.setdefault("started", time.perf_counter())
         if (span := trace.get_current_span().get_span_context()).is_valid:
             state["trace_id"] = f"{span.trace_id:032x}"
         try:

@@ -98,7 +98,7 @@ class LeanQueue:
         try:
             kept = await lists.get(asked.album_id)
         except DatabaseAway as error:
-            known = {"album_id": asked.album_id, "user_id": token.user_id}
+            known = {"album_id": asked.album_id, "user_id": token.user_id, "started": started}
             scope.setdefault("state", {}).update(known, verified_token=token.text, away=error)
             scope["endpoint"] = list_untagged_images
             await self._away(scope, receive, send)
