@@ -31,7 +31,7 @@ run: install  ## the service with a sample album, or your own: make run PHOTOS=~
 	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(ALBUM)
 
 test: $(VENV)/.dev $(VENV)-docs/.installed $(VENV)-sdk/.installed $(NODE)/node_modules  ## the whole test suite (arguments for pytest: make test ARGS="-n0 -k tokens")
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal $(ARGS)
+	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
 
 install: $(VENV)/.installed  ## .venv/bin/imageapi
 
