@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from imageapi.albums.geometry import edited
-from imageapi.database import repository
+from imageapi.database import history
 from imageapi.database.engine import Database
-from imageapi.database.repository import LARGEST_EVENT_CHUNK, Images
+from imageapi.database.history import LARGEST_EVENT_CHUNK, History
 from imageapi.records.image import Image
 from imageapi.records.reading import read_record
 from test_routes import NOBODY
@@ -376,7 +376,7 @@ async def test_chunks_of_events_are_bounded_in_bytes(
     database: Database, filled: Album, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has as many as there is room for, and a large one is alone."""
-    monkeypatch.setattr(repository, "LARGEST_EVENT_CHUNK_BYTES", 2000)
+    monkeypatch.setattr(history, "LARGEST_EVENT_CHUNK_BYTES", 2000)
     tags = ["x" * 50 + str(each) for each in range(20)]
     for number in range(12):
         if number in (4, 5):
@@ -387,7 +387,7 @@ async def test_chunks_of_events_are_bounded_in_bytes(
             await filled.ask(method, f"/images/{filled.ids[0]}/tags/a")
     events = await filled.events(0)
     assert [event["version"] for event in events] == list(range(1, 14))
-    chunks = Images(database).event_chunks(filled.album_id, 0)
+    chunks = History(database).chunks(filled.album_id, 0)
     sizes = [[len(each.before + each.after) for each in chunk] async for chunk in chunks]
     assert sum(map(len, sizes)) == 13
     assert all(sum(each) <= 2000 or len(each) == 1 for each in sizes)

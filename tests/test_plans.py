@@ -31,6 +31,7 @@ from imageapi.albums.rendering import Rendering
 from imageapi.database import renderings, repository
 from imageapi.database.changes import album_ids, changing
 from imageapi.database.engine import SESSION, Database, HeldConnection, Statement
+from imageapi.database.history import History
 from imageapi.database.migration import migrate
 from imageapi.database.queue import UntaggedLists
 from imageapi.database.repository import UNTAGGED_ONLY, Box, Filter, Images, Place
@@ -200,7 +201,7 @@ async def whole(images: Images, album_id: str, wanted: Filter) -> list[str]:
 
 async def lists(database: Recording) -> None:
     """Everything that is read."""
-    images = Images(database)
+    images, history = Images(database), History(database)
     with database.called("kept list"):
         kept = UntaggedLists(database)
         await kept.get(USUAL)
@@ -221,8 +222,8 @@ async def lists(database: Recording) -> None:
     with database.called("counts"):
         await images.counts(USUAL)
     with database.called("events"):
-        await images.event_versions(USUAL, 3, 25)
-        async for _ in images.event_chunks(USUAL, 3):
+        await history.versions(USUAL, 3, 25)
+        async for _ in history.chunks(USUAL, 3):
             break
 
 

@@ -18,6 +18,7 @@ from imageapi.auth.authorization import find_token
 from imageapi.auth.errors import TokenMissing
 from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
 from imageapi.database.engine import Database
+from imageapi.database.history import History
 from imageapi.database.rates import Rates
 from imageapi.database.repository import Images
 from imageapi.pictures.store import Store
@@ -139,6 +140,10 @@ async def _images(request: Request) -> Images:
     return Images(request.app.state.database)
 
 
+async def _history(request: Request) -> History:
+    return History(request.app.state.database)
+
+
 async def _rendering(request: Request) -> Rendering:
     rendering: Rendering = request.app.state.rendering
     return rendering
@@ -164,6 +169,7 @@ TheDatabase = Annotated[Database, Depends(_database)]
 #: Of paths with ``{public_id:uuid}``: what is no UUID leads nowhere.
 ThePublicId = Annotated[UUID, Path(description="The image's id")]
 TheImages = Annotated[Images, Depends(_images)]
+TheHistory = Annotated[History, Depends(_history)]
 TheRendering = Annotated[Rendering, Depends(_rendering)]
 TheRenditions = Annotated[Renditions, Depends(_renditions)]
 TheStore = Annotated[Store, Depends(_store)]

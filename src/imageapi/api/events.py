@@ -11,12 +11,12 @@ from pydantic import BaseModel, Field
 
 from imageapi.albums.rendering import Rendering
 from imageapi.api.answers import json_chunks
-from imageapi.api.dependencies import MayListImages, TheImages, TheRendering
+from imageapi.api.dependencies import MayListImages, TheHistory, TheRendering
 from imageapi.api.document import with_headers
 from imageapi.api.errors import UnfitParameter
 from imageapi.api.pages import Limit, next_page
 from imageapi.api.problems import OF_ALBUM, problem_responses
-from imageapi.database.repository import LAST_VERSION, Event
+from imageapi.database.history import LAST_VERSION, Event
 from imageapi.records.values import Moment, Pixels, Position, Rotation, Version
 
 router = APIRouter(tags=["events"])
@@ -62,7 +62,7 @@ class AlbumEvent(BaseModel):
 )
 async def list_events(
     album_id: MayListImages,
-    images: TheImages,
+    history: TheHistory,
     rendering: TheRendering,
     request: Request,
     *,
@@ -80,11 +80,11 @@ async def list_events(
     """List what happened to the album after a version, oldest first."""
     last, headers = LAST_VERSION, {}
     if limit is not None:
-        versions = await images.event_versions(album_id, after, limit + 1)
+        versions = await history.versions(album_id, after, limit + 1)
         last = versions[:limit][-1] if versions else after
         if len(versions) > limit:
             headers = next_page(request, limit, last)
-    chunks = _texts(images.event_chunks(album_id, after, last), rendering)
+    chunks = _texts(history.chunks(album_id, after, last), rendering)
     return await json_chunks(chunks, headers)
 
 

@@ -1,4 +1,4 @@
-"""The images of an album, as the texts that clients are sent, and what happened to it."""
+"""The images of an album, as the texts that clients are sent."""
 
 from collections.abc import AsyncGenerator, Mapping, Sequence
 from dataclasses import dataclass
@@ -7,11 +7,9 @@ from functools import cache
 from typing import Any, NamedTuple
 from uuid import UUID
 
-import asyncpg
 from sqlalchemy import (
     ColumnElement,
     Select,
-    Text,
     TextClause,
     and_,
     bindparam,
@@ -23,7 +21,7 @@ from sqlalchemy import (
 
 from imageapi.database.engine import Database, Statement
 from imageapi.database.errors import ImageNotFound
-from imageapi.database.tables import THERE, UNTAGGED, events, images
+from imageapi.database.tables import THERE, UNTAGGED, images
 
 
 class Place(NamedTuple):
@@ -106,30 +104,9 @@ class StoredImage:
     digest: bytes | None
 
 
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One change of an album; ``before`` and ``after`` are JSON texts."""
-
-    version: int
-    at: datetime
-    user_id: str | None
-    kind: str
-    public_ids: Sequence[UUID]
-    before: str
-    after: str
-
-
 #: So many records are in memory at once for one list; a list that is shorter is sent in one piece.
 LARGEST_CHUNK = 1000
-#: So many events are in memory at once, and so many bytes of them: but for a single one that is
-#: larger, since each may tell of a thousand images and all their tags.
-LARGEST_EVENT_CHUNK = 100
-LARGEST_EVENT_CHUNK_BYTES = 1024 * 1024
-
 UNTAGGED_ONLY = Filter(untagged=True)
-#: No album will ever get beyond it.
-LAST_VERSION = 2**63 - 1
-
 _COLUMNS = images.c
 _IN_ORDER = (_COLUMNS.created_at, _COLUMNS.public_id)
 _OF_ALBUM = _COLUMNS.album_id == bindparam("album_id")
@@ -188,41 +165,6 @@ _TAGS = Statement(
     .group_by(_GIVEN.c.tag)
     .order_by(func.count().desc(), func.convert_to(_GIVEN.c.tag, "UTF8"))
 )
-
-
-def _events_after(*columns: ColumnElement[Any]) -> Select[Any]:
-    return (
-        select(*columns)
-        .where(events.c.album_id == bindparam("album_id"), events.c.version > bindparam("after"))
-        .order_by(events.c.version)
-        .limit(bindparam("rows"))
-    )
-
-
-_EVENT_VERSIONS = Statement(_events_after(events.c.version))
-_EVENT_SIZES = Statement(
-    _events_after(
-        events.c.version,
-        *(func.octet_length(side.cast(Text)) for side in (events.c.before, events.c.after)),
-    )
-)
-_EVENTS = Statement(
-    _events_after(*(column for column in events.c if column is not events.c.album_id)).where(
-        events.c.version <= bindparam("last", type_=events.c.version.type)
-    )
-)
-
-
-def _last_within(sizes: Sequence[asyncpg.Record], most_bytes: int) -> int:
-    """The version of the last event that the bytes have room for, the first one's at least."""
-    last: int = sizes[0][0]
-    taken = 0
-    for version, *parts in sizes:
-        taken += sum(parts)
-        if taken > most_bytes:
-            break
-        last = version
-    return last
 
 
 class Images:
@@ -296,27 +238,3 @@ class Images:
     async def counts(self, album_id: str) -> tuple[int, int]:
         """How many images there are, and how many of them untagged."""
         return await self.count(album_id, Filter()), await self.count(album_id, UNTAGGED_ONLY)
-
-    async def event_versions(self, album_id: str, after: int, most: int) -> list[int]:
-        """The versions of the album's next events after this one."""
-        rows = await self._database.read(_EVENT_VERSIONS, album_id=album_id, after=after, rows=most)
-        return [row[0] for row in rows]
-
-    async def event_chunks(
-        self, album_id: str, after: int, last: int = LAST_VERSION
-    ) -> AsyncGenerator[list[Event], None]:
-        """The events after a version up to ``last``, oldest first, as `chunks`."""
-        while after < last:
-            sizes = await self._database.read(
-                _EVENT_SIZES, album_id=album_id, after=after, rows=LARGEST_EVENT_CHUNK
-            )
-            if not sizes:
-                return
-            end = min(last, _last_within(sizes, LARGEST_EVENT_CHUNK_BYTES))
-            rows = await self._database.read(
-                _EVENTS, album_id=album_id, after=after, last=end, rows=LARGEST_EVENT_CHUNK
-            )
-            yield [Event(*row) for row in rows]
-            if len(sizes) < LARGEST_EVENT_CHUNK and end >= sizes[-1][0]:
-                return
-            after = end
