@@ -56,7 +56,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that the processes of `make test` end at the same time."""
+    """The longest first, so that the processes of `make test` end at about the same time."""
     items.sort(key=lambda item: item.path.name != "test_through.py")
 
 

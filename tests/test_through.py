@@ -14,7 +14,6 @@ import pytest
 from factories import PROJECT
 from pooler import PGBOUNCER
 
-#: A pooler is between the commands and the database too.
 PARTS = {
     "HTTP": [
         *("documented_exchange", "untagged", "images", "changes", "uploads", "routes", "headers"),
@@ -29,7 +28,7 @@ MOST_SECONDS = 900
     ("way", "part", "least"),
     [
         ("pgbouncer", "HTTP", 400),
-        ("pgbouncer", "commands", 45),
+        ("pgbouncer", "commands", 45),  # which it is before too
         ("hosts", "HTTP", 400),
         ("workers", "HTTP", 380),
         ("services", "HTTP", 380),
