@@ -295,21 +295,25 @@ async def test_session_that_was_ended_costs_nobody_an_answer(
     assert (await ask(lean(app), path, [token]))[0] == 200
 
 
-async def test_wait_for_a_database_that_is_away_is_part_of_the_time_told(
+@pytest.mark.parametrize(("error", "status"), [(DatabaseAway, 503), (ValueError, 200)])
+async def test_wait_on_the_lean_way_is_part_of_the_time_told(
     app: FastAPI,
     client: httpx.AsyncClient,
     filled: tuple[str, tuple[bytes, bytes]],
     monkeypatch: pytest.MonkeyPatch,
+    error: type[Exception],
+    status: int,
 ) -> None:
+    """Also of a request that the lean way leaves to the route after a wait."""
     path, token = filled
 
     async def get(_: str) -> None:
         await asyncio.sleep(0.2)
-        raise DatabaseAway
+        raise error
 
     monkeypatch.setattr(app.state.untagged, "get", get)
     answer = await client.get(path, headers=[token])
-    assert answer.status_code == 503
+    assert answer.status_code == status
     assert float(answer.headers["X-Runtime"]) >= 0.19
 
 

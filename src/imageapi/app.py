@@ -54,9 +54,9 @@ class ImageAPI(FastAPI):
         is_traced = settings.opentelemetry
         super().__init__(telemetry=_telemetry(is_traced), **options)
         self.ordinary = super().__call__
-        lean = LeanQueue(self.ordinary, self.state, settings.hosts)
-        is_watched = is_traced or settings.rate_limit or settings.address_rate_limit
-        self._lean = self.ordinary if is_watched else lean
+        self._lean: ASGIApp = self.ordinary
+        if not (is_traced or settings.rate_limit or settings.address_rate_limit):
+            self._lean = LeanQueue(self.ordinary, self.state, settings.hosts)
         self._settings = settings
         self._under_way = 0
         self.state.is_overloaded = False

@@ -67,7 +67,7 @@ class Admission:
         id_ = scope["state"]["request_id"]
         if self._state.is_overloaded:
             answer = problem(OVERLOADED, "Too many requests are under way.", id_)
-        elif not is_known(Headers(scope=scope).get("host", ""), self._hosts):
+        elif self._hosts and not is_known(Headers(scope=scope).get("host", ""), self._hosts):
             answer = problem(MISDIRECTED, "The request is for another host.", id_)
         elif (rates := self._state.address_rates) is not None and scope.get("client"):
             try:
@@ -82,9 +82,7 @@ class Admission:
 
 
 def is_known(host: str, hosts: Sequence[str]) -> bool:
-    """Whether a ``Host`` header names one of these hosts; where there are none, any will do."""
-    if not hosts:
-        return True
+    """Whether a ``Host`` header names one of these hosts."""
     name = host.rpartition("@")[2].lower()
     name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
     return any(
