@@ -1,19 +1,25 @@
 """What people do to images: tag, rotate, crop, place, delete, restore; and what is told of it."""
 
 import asyncio
+import inspect
 import itertools
 from collections.abc import Callable
+from datetime import UTC, datetime
 from typing import Any
+from uuid import UUID
 
 import httpx
 import pytest
+import sqlalchemy
 from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from imageapi.albums.geometry import edited
 from imageapi.database import history
+from imageapi.database.changes import AlbumChange, changing
 from imageapi.database.engine import Database
+from imageapi.database.errors import ChangeNotRecorded
 from imageapi.database.history import LARGEST_EVENT_CHUNK, History
 from imageapi.records.image import Image
 from imageapi.records.reading import read_record
@@ -327,6 +333,119 @@ async def test_changes_at_once_lose_nothing(filled: Album) -> None:
     assert [event["version"] for event in events] == list(range(2, 32))
     for earlier, later in itertools.pairwise(events):
         assert later["before"] == earlier["after"]
+
+
+UNKNOWN = UUID(NOBODY)
+MOMENT = datetime(2024, 1, 1, tzinfo=UTC)
+NEW_IMAGE = {
+    "public_id": UNKNOWN,
+    "created_at": MOMENT,
+    "tags": [],
+    "record": "{}",
+    "format": "png",
+}
+#: How each method of a change is called; ``None`` stands for the id of an image in the album.
+CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
+    "images": ([[None]], {}),
+    "find": ([None], {}),
+    "find_by_digest": ([bytes(32)], {}),
+    "following": ([UUID(int=0), 10], {}),
+    "in_trash_before": ([MOMENT, 10], {}),
+    "pictures_in_use": ([[UNKNOWN]], {}),
+    "add": ([], NEW_IMAGE),
+    "update": ([[{"public_id": None, "tags": ["kitchen"]}]], {}),
+    "remove": ([[None]], {}),
+    "note": (["tag", [None], {}, {}], {}),
+}
+
+
+def with_id(value: Any, public_id: UUID) -> Any:
+    """The value with the id in place of each None."""
+    if isinstance(value, list):
+        return [with_id(each, public_id) for each in value]
+    if isinstance(value, dict):
+        return {name: with_id(each, public_id) for name, each in value.items()}
+    return public_id if value is None else value
+
+
+def test_every_method_of_a_change_is_called_here() -> None:
+    methods = inspect.getmembers(AlbumChange, inspect.iscoroutinefunction)
+    assert {name for name, _ in methods if not name.startswith("_")} == CALLS.keys()
+
+
+@pytest.mark.parametrize("name", [name for name in CALLS if name != "note"])
+async def test_change_that_writes_without_an_event_raises_and_is_undone(
+    filled: Album, database: Database, name: str
+) -> None:
+    arguments, named = with_id(list(CALLS[name]), UUID(filled.ids[0]))
+    before = (await filled.ask("GET", "/images"), await filled.queue(), await filled.events(0))
+    sent: list[str] = []
+
+    def note_sent(_1: Any, _2: Any, statement: str, *_: Any) -> None:
+        sent.append(statement)
+
+    engine = database._engine.sync_engine
+    sqlalchemy.event.listen(engine, "before_cursor_execute", note_sent)
+    is_refused = False
+    try:
+        async with changing(database, filled.album_id) as change:
+            await getattr(change, name)(*arguments, **named)
+    except ChangeNotRecorded:
+        is_refused = True
+    finally:
+        sqlalchemy.event.remove(engine, "before_cursor_execute", note_sent)
+    assert is_refused == any(not each.lstrip().startswith("SELECT") for each in sent)
+    assert is_refused == (name in {"add", "update", "remove"})
+    after = (await filled.ask("GET", "/images"), await filled.queue(), await filled.events(0))
+    assert after == before
+
+
+async def test_event_comes_after_the_last_write(filled: Album, database: Database) -> None:
+    public_id = UUID(filled.ids[0])
+    rows = [{"public_id": public_id, "tags": ["kitchen"]}]
+    is_refused = False
+    try:
+        async with changing(database, filled.album_id) as change:
+            await change.note("tag", [public_id], {}, {})
+            await change.update(rows)
+    except ChangeNotRecorded:
+        is_refused = True
+    assert is_refused
+    assert await filled.events() == []
+    async with changing(database, filled.album_id) as change:
+        await change.update(rows)
+        await change.note("tag", [public_id], {}, {})
+    assert await filled.queue() == [1, 2]
+
+
+async def test_own_error_of_a_change_comes_before_the_missing_event(
+    filled: Album, database: Database
+) -> None:
+    is_passed_on = False
+    try:
+        async with changing(database, filled.album_id) as change:
+            await change.remove([UUID(filled.ids[0])])
+            raise KeyError  # noqa: TRY301 - what the block itself raises
+    except KeyError:
+        is_passed_on = True
+    assert is_passed_on
+    assert await filled.queue() == [0, 1, 2]
+
+
+@pytest.mark.inside
+async def test_client_hears_500_where_a_change_has_no_event(
+    filled: Album, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def forget(*_: Any) -> None:
+        """Record no event."""
+
+    monkeypatch.setattr(AlbumChange, "note", forget)
+    path = f"/images/{filled.ids[0]}/tags/kitchen"
+    answer = await filled.ask("PUT", path, 500)
+    assert answer["type"] == "urn:imageapi:problem:unexpected"
+    assert "event" not in answer["detail"]
+    assert await filled.queue() == [0, 1, 2]
+    assert (await filled.image(0))["infos"]["tags"] == [filled.album_id]
 
 
 async def test_import_tells_what_came(client: httpx.AsyncClient, filled: Album) -> None:

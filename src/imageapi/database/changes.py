@@ -7,21 +7,52 @@ from datetime import datetime
 from typing import Any
 from uuid import UUID
 
-from sqlalchemy import ColumnElement, TextClause, bindparam, delete, func, insert, select, update
+from sqlalchemy import (
+    ColumnElement,
+    CursorResult,
+    Executable,
+    TextClause,
+    bindparam,
+    delete,
+    func,
+    insert,
+    select,
+    update,
+)
 from sqlalchemy.dialects.postgresql import insert as upsert
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imageapi.database.engine import Database
-from imageapi.database.errors import ImageNotFound
+from imageapi.database.errors import ChangeNotRecorded, ImageNotFound
 from imageapi.database.repository import STORED, StoredImage
 from imageapi.database.tables import THERE, albums, events, images
+
+
+class _WatchedConnection:
+    """Executes the statements of one change, and remembers whether a write still needs its event.
+
+    `AlbumChange` has no other connection, so that a new method cannot write without being noticed:
+    every statement that is not a SELECT counts as a write.
+    """
+
+    def __init__(self, connection: AsyncConnection) -> None:
+        self._connection = connection
+        self.has_unrecorded_writes = False
+
+    async def execute(
+        self, statement: Executable, parameters: Sequence[Mapping[str, Any]] | None = None
+    ) -> CursorResult[*tuple[Any, ...]]:
+        """Execute the statement, with each of the parameters where there are some."""
+        if not statement.is_select:
+            self.has_unrecorded_writes = True
+        return await self._connection.execute(statement, parameters)
 
 
 class AlbumChange:
     """What may be done within the transaction; `note` ends it, and raises the album's version."""
 
     def __init__(
-        self, connection: AsyncConnection, album_id: str, version: int, user_id: str | None
+        self, connection: _WatchedConnection, album_id: str, version: int, user_id: str | None
     ) -> None:
         self._connection = connection
         self._album_id = album_id
@@ -66,7 +97,7 @@ class AlbumChange:
         query = select(images.c.picture).where(
             images.c.album_id == self._album_id, images.c.picture.in_(list(pictures))
         )
-        return set(await self._connection.scalars(query))
+        return set((await self._connection.execute(query)).scalars())
 
     async def add(self, **columns: object) -> None:
         """Add an image of these columns, but for album and version, which are the change's."""
@@ -97,7 +128,10 @@ class AlbumChange:
     async def note(
         self, kind: str, public_ids: Iterable[UUID], before: object, after: object
     ) -> None:
-        """Raise the album's version, and write down who changed what; both sides become JSON."""
+        """Raise the album's version, and write down who changed what; both sides become JSON.
+
+        Call it once, after the last write.
+        """
         of_album = albums.c.album_id == self._album_id
         raised = update(albums).where(of_album).values(version=self.version)
         await self._connection.execute(raised)
@@ -113,6 +147,7 @@ class AlbumChange:
                 after=_json(after),
             )
         )
+        self._connection.has_unrecorded_writes = False
 
     async def _stored(
         self,
@@ -137,6 +172,8 @@ async def changing(
 
     Changes of one album follow each other. An album that was never seen is made where
     ``rendering`` names what will make its records, and has no images otherwise.
+    Raises ChangeNotRecorded, and undoes the change, where rows were written and `note` was not
+    called after that.
     """
     async with database.transaction() as connection:
         of_album = select(albums.c.version).where(albums.c.album_id == album_id).with_for_update()
@@ -145,7 +182,10 @@ async def changing(
             fresh = upsert(albums).values(album_id=album_id, version=0, rendering=rendering)
             await connection.execute(fresh.on_conflict_do_nothing())
             version = await connection.scalar(of_album)
-        yield AlbumChange(connection, album_id, version or 0, user_id)
+        watched = _WatchedConnection(connection)
+        yield AlbumChange(watched, album_id, version or 0, user_id)
+        if watched.has_unrecorded_writes:
+            raise ChangeNotRecorded
 
 
 async def album_ids(database: Database) -> list[str]:

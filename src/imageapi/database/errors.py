@@ -8,6 +8,8 @@
     ├── RecordTwice         two records of one import are of the same image
     ├── ImageNotFound       the album has no such image
     └── ImageChanged        the image is no longer as the one who changes it has seen it
+
+    ChangeNotRecorded       a mistake of this program, and no answer of the database
 """
 
 from collections.abc import Sequence
@@ -55,3 +57,14 @@ class ImageChanged(DatabaseError):
 
     def __init__(self) -> None:
         super().__init__("The image has changed since it was read.")
+
+
+class ChangeNotRecorded(RuntimeError):
+    """A change of an album wrote rows and recorded no event after them.
+
+    A programming mistake, so it is no DatabaseError: clients get the answer to any unexpected
+    error. Without the event the album's version would stay, and caches would show the old images.
+    """
+
+    def __init__(self) -> None:
+        super().__init__("A change of an album wrote rows and recorded no event after them.")
