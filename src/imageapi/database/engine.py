@@ -5,7 +5,7 @@ once; writes are transactions on SQLAlchemy's pool. docs/decisions says why.
 """
 
 import asyncio
-from collections.abc import AsyncIterator, Iterator, Mapping
+from collections.abc import AsyncIterator, Iterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
 from typing import Any, Self
 
@@ -16,6 +16,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeout
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_engine
 from sqlalchemy.sql import ClauseElement
+from sqlalchemy.sql.compiler import SQLCompiler
 
 from imageapi.database.errors import DatabaseAway, SchemaOutdated
 from imageapi.metrics import DATABASE_WAIT_SECONDS
@@ -130,13 +131,32 @@ class Statement:
 
     def __init__(self, statement: ClauseElement) -> None:
         compiled = statement.compile(dialect=_DIALECT)
+        assert isinstance(compiled, SQLCompiler)
         self.text = str(compiled)
-        self._names = getattr(compiled, "positiontup", None) or []
-        self._constants = compiled.params
+        self._names = compiled.positiontup or []
+        self._parameters = {name for bind, name in compiled.bind_names.items() if bind.required}
+        self._constants = {
+            name: value for name, value in compiled.params.items() if name not in self._parameters
+        }
 
-    def arguments(self, given: Mapping[str, Any]) -> list[Any]:
-        """The values in the order of their placeholders."""
-        return [given[name] if name in given else self._constants[name] for name in self._names]
+    def arguments(self, values: Mapping[str, Any]) -> list[Any]:
+        """Return the values in the order of their placeholders.
+
+        Raises TypeError where a parameter of the statement has no value, or a value no parameter:
+        PostgreSQL would take a missing one for NULL, and find nothing.
+        """
+        if values.keys() != self._parameters:
+            raise self._mismatch(values)
+        constants = self._constants
+        return [constants[name] if name in constants else values[name] for name in self._names]
+
+    def _mismatch(self, values: Mapping[str, Any]) -> TypeError:
+        wrong = {
+            "missing": sorted(self._parameters - values.keys()),
+            "unknown": sorted(values.keys() - self._parameters),
+        }
+        named = "; ".join(f"{what}: {', '.join(names)}" for what, names in wrong.items() if names)
+        return TypeError(f"arguments of the statement: {named}")
 
 
 class Database:
@@ -179,13 +199,14 @@ class Database:
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
         """The statement's rows, as of now; raises DatabaseAway."""
+        arguments = statement.arguments(values)
         with translated():
             with _READ_WAIT_SECONDS.time():
                 pool = await self._pool()
                 connection = await pool.acquire(timeout=CONNECT_SECONDS)
             try:
                 with self._deadline(connection, READ_SECONDS):
-                    return await self._fetch(connection, statement, values)
+                    return await self._fetch(connection, statement.text, arguments)
             finally:
                 await pool.release(connection)
 
@@ -223,17 +244,15 @@ class Database:
         await self._engine.dispose()
 
     async def _fetch(
-        self, connection: Any, statement: Statement, values: Mapping[str, Any]
+        self, connection: Any, statement: str, arguments: Sequence[Any]
     ) -> list[asyncpg.Record]:
         """The rows; by a pooler in a transaction, which is on one connection."""
         if not self.is_pooled:
-            rows: list[asyncpg.Record] = await connection.fetch(
-                statement.text, *statement.arguments(values)
-            )
+            rows: list[asyncpg.Record] = await connection.fetch(statement, *arguments)
             return rows
         try:
             await connection.execute(_BEGIN)
-            rows = await connection.fetch(statement.text, *statement.arguments(values))
+            rows = await connection.fetch(statement, *arguments)
             await connection.execute("COMMIT")
         except BaseException:
             connection.terminate()
@@ -279,9 +298,10 @@ class HeldConnection:
         """The statement's rows, as of now; raises DatabaseAway."""
         if self._database.is_pooled:
             return await self._database.read(statement, **values)
+        arguments = statement.arguments(values)
         with translated():
             try:
-                return await self._read(statement, values)
+                return await self._read(statement.text, arguments)
             except BaseException:
                 await self.close()
                 raise
@@ -293,16 +313,16 @@ class HeldConnection:
         if connection is not None:
             connection.terminate()
 
-    async def _read(self, statement: Statement, values: Mapping[str, Any]) -> list[asyncpg.Record]:
+    async def _read(self, statement: str, arguments: Sequence[Any]) -> list[asyncpg.Record]:
         if self._connection is None or self._connection.is_closed():
             self._prepared.clear()
             self._connection = await self._database.connect()
             self.generation += 1
-        prepared = self._prepared.get(statement.text)
+        prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = await self._connection.prepare(statement.text, timeout=READ_SECONDS)
-            self._prepared[statement.text] = prepared
-        return await prepared.fetch(*statement.arguments(values), timeout=READ_SECONDS)
+            prepared = await self._connection.prepare(statement, timeout=READ_SECONDS)
+            self._prepared[statement] = prepared
+        return await prepared.fetch(*arguments, timeout=READ_SECONDS)
 
 
 async def _nothing_to_set_up(connection: object) -> None:

@@ -74,14 +74,15 @@ class Filter:
         return tuple(name for name, is_given in given.items() if is_given)
 
     def values(self) -> Mapping[str, Any]:
-        """What the conditions compare with."""
-        return {
-            "all_tags": list(self.tags),
+        """What the conditions compare with: the values of those that are given, and no others."""
+        values = {
+            "all_tags": list(self.tags) or None,
             "created_after": self.created_after,
             "created_before": self.created_before,
             "wanted_format": self.format,
             **(self.box._asdict() if self.box is not None else {}),
         }
+        return {name: value for name, value in values.items() if value is not None}
 
 
 @dataclass(frozen=True, slots=True)
