@@ -9,7 +9,7 @@ import signal
 import subprocess
 import sys
 import uuid
-from collections.abc import AsyncIterator, Callable, Iterable, Iterator, Sequence
+from collections.abc import AsyncIterator, Iterable, Iterator, Sequence
 from contextlib import ExitStack, asynccontextmanager, contextmanager
 from pathlib import Path
 from typing import IO, Any
@@ -21,6 +21,7 @@ import pytest
 from fastapi import FastAPI
 
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_RECORD, HEADER, SECRET, claims, signed
+from fixture_types import AddRecords, TokenFor
 from imageapi.albums.rendering import Rendering
 from imageapi.app import create_app
 from imageapi.database.copying import Lines, lines_of
@@ -177,14 +178,9 @@ def album() -> str:
     return f"album-{uuid.uuid4()}"
 
 
-Records = Iterable[dict[str, Any]]
-
-
 @pytest.fixture
-def add(database: Database, settings: Settings) -> Callable[[Records], Any]:
-    """Adds records, as an import does, and returns their texts."""
-
-    async def add(records: Records) -> list[str]:
+def add(database: Database, settings: Settings) -> AddRecords:
+    async def add(records: Iterable[dict[str, Any]]) -> list[str]:
         rendering = Rendering(settings.time_zone, settings.sizes)
         images = [new_image(read_record(each), rendering) for each in records]
 
@@ -204,7 +200,7 @@ def token_for(album_id: str, *abilities: str) -> dict[str, str]:
 
 
 @pytest.fixture
-def may() -> Callable[..., dict[str, str]]:
+def may() -> TokenFor:
     return token_for
 
 

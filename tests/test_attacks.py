@@ -12,6 +12,7 @@ import pytest
 import pictures
 from conftest import Service
 from factories import HEADER, claims, record, signed
+from fixture_types import AddRecords, TokenFor
 from imageapi.api.limits import BODY_SECONDS
 from imageapi.auth.tokens import ABILITIES
 from test_routes import BODIES, GUARDED, NOBODY, path_of
@@ -73,7 +74,7 @@ async def test_no_route_is_opened_by_anything_but_its_ability_on_its_album(
 
 @pytest.mark.parametrize(("route", "asked"), GUARDED.items())
 async def test_who_may_not_learns_nothing_of_what_is_there(
-    client: httpx.AsyncClient, add: Any, album: str, route: tuple[str, str], asked: str
+    client: httpx.AsyncClient, add: AddRecords, album: str, route: tuple[str, str], asked: str
 ) -> None:
     """An album that is full of images and one that was never seen answer alike, but for its id."""
     method, path = route
@@ -93,7 +94,7 @@ async def test_who_may_not_learns_nothing_of_what_is_there(
 
 
 async def test_image_of_another_album_is_as_one_that_is_not_there(
-    client: httpx.AsyncClient, add: Any, album: str, may: Any
+    client: httpx.AsyncClient, add: AddRecords, album: str, may: TokenFor
 ) -> None:
     """By every route that names an image, also where the asker may do all in an album of his."""
     theirs = f"album-{uuid.uuid4()}"
@@ -121,7 +122,7 @@ async def test_image_of_another_album_is_as_one_that_is_not_there(
 
 @pytest.mark.parametrize("text", HOSTILE.values(), ids=HOSTILE.keys())
 async def test_hostile_text_is_text_or_refused_wherever_it_stands(
-    client: httpx.AsyncClient, add: Any, album: str, may: Any, text: str
+    client: httpx.AsyncClient, add: AddRecords, album: str, may: TokenFor, text: str
 ) -> None:
     await add([record(album, each) for each in range(2)])
     everybody = may(album, *ABILITIES)
@@ -175,7 +176,7 @@ async def test_header_of_blanks_holds_nobody_up(service: Service, middle: str) -
 
 
 async def test_of_many_mistakes_some_are_told(
-    client: httpx.AsyncClient, album: str, may: Any
+    client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     """An answer is no larger than what was sent, and takes no longer than to read that."""
     path = f"/api/v1/albums/{album}/images/{NOBODY}"
@@ -250,7 +251,7 @@ WITH_BODY = [*BODIES, ("POST", "/api/v1/albums/{album_id}/images")]
 @pytest.mark.parametrize("route", WITH_BODY)
 @pytest.mark.parametrize("ability", [None, "wrong"])
 async def test_who_may_not_is_told_before_a_body_is_read(
-    service: Service, album: str, may: Any, route: tuple[str, str], ability: str | None
+    service: Service, album: str, may: TokenFor, route: tuple[str, str], ability: str | None
 ) -> None:
     """Nothing is kept of what strangers send, and nothing said of it."""
     head = f"{route[0]} {path_of(route[1], album)} HTTP/1.1\r\nHost: test\r\n"
@@ -273,7 +274,7 @@ BODY = b"x" * 5000
 @pytest.mark.parametrize("method", ["GET", "HEAD", "DELETE", "PUT", "OPTIONS"])
 @pytest.mark.parametrize("framing", ["length", "chunks"])
 async def test_a_body_to_a_route_that_takes_none_is_passed_over(
-    service: Service, album: str, may: Any, method: str, framing: str
+    service: Service, album: str, may: TokenFor, method: str, framing: str
 ) -> None:
     """And what follows it on the connection is answered as if it stood alone."""
     authorization = may(album, *ABILITIES)["Authorization"]
@@ -352,7 +353,7 @@ FORMS = {
 
 @pytest.mark.parametrize("form", FORMS.values(), ids=FORMS.keys())
 async def test_abused_forms_are_refused_and_leave_nothing(
-    client: httpx.AsyncClient, album: str, may: Any, form: bytes
+    client: httpx.AsyncClient, album: str, may: TokenFor, form: bytes
 ) -> None:
     images = f"/api/v1/albums/{album}/images"
     headers = may(album, "image_create", "image_list")

@@ -15,6 +15,7 @@ from PIL import Image
 import pictures
 from conftest import Command
 from factories import SECRET
+from fixture_types import TokenFor
 from imageapi.app import create_app
 from imageapi.settings import Settings
 from s3 import Bucket, s3_server
@@ -64,7 +65,7 @@ async def over_nothing(
 
 
 async def test_photograph_goes_into_the_bucket_and_comes_back(
-    over_s3: httpx.AsyncClient, album: str, may: Any
+    over_s3: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     sender = Sender(over_s3, album, may)
     content = pictures.jpeg(width=700, height=500)
@@ -93,7 +94,7 @@ async def test_folder_and_trash_over_a_bucket(
 
 
 async def test_store_that_is_away_is_503_and_nothing_is_changed(
-    over_nothing: httpx.AsyncClient, album: str, may: Any
+    over_nothing: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     sender = Sender(over_nothing, album, may)
     started = time.monotonic()
@@ -107,7 +108,7 @@ async def test_store_that_is_away_is_503_and_nothing_is_changed(
 
 
 async def test_store_that_is_away_keeps_nobody_from_tagging(
-    over_s3: httpx.AsyncClient, over_nothing: httpx.AsyncClient, album: str, may: Any
+    over_s3: httpx.AsyncClient, over_nothing: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     image = (await Sender(over_s3, album, may).send(pictures.jpeg())).json()
     sender = Sender(over_nothing, album, may)

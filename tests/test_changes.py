@@ -3,7 +3,6 @@
 import asyncio
 import inspect
 import itertools
-from collections.abc import Callable
 from datetime import UTC, datetime
 from typing import Any
 from uuid import UUID
@@ -15,6 +14,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
+from fixture_types import AddRecords, TokenFor
 from imageapi.albums.geometry import edited
 from imageapi.database import history
 from imageapi.database.changes import AlbumChange, changing
@@ -60,7 +60,7 @@ class Album:
 
 
 @pytest.fixture
-async def filled(client: httpx.AsyncClient, album: str, add: Callable[[Any], Any], may: Any) -> Any:
+async def filled(client: httpx.AsyncClient, album: str, add: AddRecords, may: TokenFor) -> Any:
     await add([record(album, number, width=400, height=300) for number in range(3)])
     return Album(client, album, may(album, *ABILITIES))
 

@@ -16,6 +16,7 @@ import pictures
 from conftest import Command, Service
 from factories import HEADER, SECRET, claims, signed
 from faults import ALBUM, client_of, held_up
+from fixture_types import TokenFor
 from imageapi.albums import purging
 from imageapi.auth.errors import TokenExpired
 from imageapi.auth.tokens import ABILITIES, Tokens
@@ -140,7 +141,7 @@ class Sender:
 
 
 @pytest.fixture
-async def sender(client: httpx.AsyncClient, album: str, may: Any) -> Sender:
+async def sender(client: httpx.AsyncClient, album: str, may: TokenFor) -> Sender:
     sender = Sender(client, album, may(album, *ABILITIES))
     await sender.add(1)
     return sender

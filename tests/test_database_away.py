@@ -2,13 +2,13 @@
 
 import time
 from pathlib import Path
-from typing import Any
 
 import httpx
 import pytest
 
 from conftest import Command
 from factories import SECRET
+from fixture_types import TokenFor
 from imageapi.app import create_app
 from imageapi.database.embedded.joining import running
 from imageapi.database.engine import Database
@@ -19,7 +19,7 @@ NOBODY = "postgresql://user:hunter2@127.0.0.1:1/imageapi"
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/api/v1/albums/a/images/untag?limit=1"])
-async def test_clients_are_told_to_come_back(path: str, may: Any) -> None:
+async def test_clients_are_told_to_come_back(path: str, may: TokenFor) -> None:
     app = create_app(Settings(database_url=NOBODY, token_secret=SECRET))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
@@ -31,7 +31,7 @@ async def test_clients_are_told_to_come_back(path: str, may: Any) -> None:
             assert (await client.get("/healthz")).status_code == 200
 
 
-async def test_service_recovers_with_its_database(tmp_path: Path, may: Any) -> None:
+async def test_service_recovers_with_its_database(tmp_path: Path, may: TokenFor) -> None:
     with running(tmp_path) as dsn:
         database = Database(dsn)
         await migrate(database)

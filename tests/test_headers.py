@@ -4,12 +4,12 @@ import errno
 import re
 import uuid
 from collections.abc import AsyncIterator
-from typing import Any
 
 import httpx
 import pytest
 from fastapi import FastAPI
 
+from fixture_types import TokenFor
 from imageapi.api.headers import request_id
 from imageapi.app import create_app
 from imageapi.database.engine import Database
@@ -118,7 +118,7 @@ async def test_unhandled_error_says_nothing_to_the_client_or_the_log(
     ("album", "query", "status"), [("a", "", 200), ("b", "", 403), ("a", "?limit=0", 422)]
 )
 async def test_answer_to_a_verified_token_bears_it(
-    client: httpx.AsyncClient, may: Any, album: str, query: str, status: int
+    client: httpx.AsyncClient, may: TokenFor, album: str, query: str, status: int
 ) -> None:
     headers = may("a")
     answer = await client.get(f"/api/v1/albums/{album}/images/untag{query}", headers=headers)

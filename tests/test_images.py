@@ -1,20 +1,16 @@
 """Every image of an album: filters, pages, one image and its version, the tags."""
 
-from collections.abc import Callable
-from typing import Any
-
 import httpx
 import pytest
 
 from factories import record
-
-type_of_add = Callable[[Any], Any]
+from fixture_types import AddRecords, TokenFor
 
 NUMBERS = range(6)
 
 
 @pytest.fixture
-async def filled(album: str, add: type_of_add) -> str:
+async def filled(album: str, add: AddRecords) -> str:
     """Six images: kitchen on 1 and 2, red on 2, each further east, the last without a position."""
     records = [record(album, number) for number in NUMBERS]
     for number, each in enumerate(records):
@@ -51,7 +47,7 @@ def images(album: str) -> str:
     ],
 )
 async def test_filters_leave_what_all_of_them_hold_for(
-    client: httpx.AsyncClient, filled: str, may: Any, query: str, expected: list[int]
+    client: httpx.AsyncClient, filled: str, may: TokenFor, query: str, expected: list[int]
 ) -> None:
     ids = [record(filled, number)["public_id"] for number in expected]
     answer = await client.get(f"{images(filled)}?{query}", headers=may(filled))
@@ -61,7 +57,9 @@ async def test_filters_leave_what_all_of_them_hold_for(
     assert ("Link" in page.headers) == (len(expected) > 1)
 
 
-async def test_pages_keep_their_filter(client: httpx.AsyncClient, filled: str, may: Any) -> None:
+async def test_pages_keep_their_filter(
+    client: httpx.AsyncClient, filled: str, may: TokenFor
+) -> None:
     seen = []
     path = f"{images(filled)}?format=png&limit=2"
     while path:
@@ -92,7 +90,7 @@ async def test_pages_keep_their_filter(client: httpx.AsyncClient, filled: str, m
     ],
 )
 async def test_unfit_filter_is_422_that_names_it(
-    client: httpx.AsyncClient, album: str, may: Any, query: str
+    client: httpx.AsyncClient, album: str, may: TokenFor, query: str
 ) -> None:
     answer = await client.get(f"{images(album)}?{query}", headers=may(album))
     assert answer.status_code == 422
@@ -100,7 +98,7 @@ async def test_unfit_filter_is_422_that_names_it(
 
 
 async def test_one_image_is_its_record_and_its_version(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     (text,) = await add([record(album)])
     path = f"{images(album)}/{record(album)['public_id']}"
@@ -116,7 +114,12 @@ async def test_one_image_is_its_record_and_its_version(
     [('"1"', 304), ('W/"1"', 304), ('"0", "1"', 304), ("*", 304), ('"2"', 200), ("1", 200)],
 )
 async def test_image_that_is_known_is_not_sent_again(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add, condition: str, status: int
+    client: httpx.AsyncClient,
+    album: str,
+    may: TokenFor,
+    add: AddRecords,
+    condition: str,
+    status: int,
 ) -> None:
     await add([record(album)])
     answer = await client.get(
@@ -129,7 +132,7 @@ async def test_image_that_is_known_is_not_sent_again(
 
 @pytest.mark.parametrize("public_id", ["1", "0" * 32, "x" * 36, "%00", "untag2"])
 async def test_what_is_no_uuid_is_404(
-    client: httpx.AsyncClient, album: str, may: Any, public_id: str
+    client: httpx.AsyncClient, album: str, may: TokenFor, public_id: str
 ) -> None:
     answer = await client.get(f"{images(album)}/{public_id}", headers=may(album))
     assert answer.status_code == 404
@@ -137,7 +140,7 @@ async def test_what_is_no_uuid_is_404(
 
 
 async def test_image_of_another_album_is_not_there(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     await add([record(album + "2")])
     answer = await client.get(
@@ -147,14 +150,14 @@ async def test_image_of_another_album_is_not_there(
 
 
 async def test_tags_are_counted_most_used_first(
-    client: httpx.AsyncClient, filled: str, may: Any
+    client: httpx.AsyncClient, filled: str, may: TokenFor
 ) -> None:
     answer = await client.get(f"/api/v1/albums/{filled}/tags", headers=may(filled))
     assert answer.text == '[{"tag":"kitchen","images":2},{"tag":"red","images":1}]'
 
 
 async def test_tags_of_an_album_never_seen_are_none(
-    client: httpx.AsyncClient, album: str, may: Any
+    client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     answer = await client.get(f"/api/v1/albums/{album}/tags", headers=may(album))
     assert answer.text == "[]"

@@ -16,6 +16,7 @@ from sqlalchemy import func, select
 
 from conftest import IMAGEAPI, Command
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, ODD_TAGS, SAMPLE, changed, record
+from fixture_types import AddRecords
 from imageapi.albums.rendering import Rendering
 from imageapi.database import transfers
 from imageapi.database.copying import Lines
@@ -115,7 +116,7 @@ async def test_record_twice_is_found_across_batches(
     database: Database,
     monkeypatch: pytest.MonkeyPatch,
     album: str,
-    add: Any,
+    add: AddRecords,
     present: Sequence[int],
     twice: tuple[int, int],
     named: tuple[int, int],
@@ -136,7 +137,7 @@ async def test_record_twice_is_found_across_batches(
 
 
 async def test_images_of_an_album_share_events_over_batches(
-    database: Database, monkeypatch: pytest.MonkeyPatch, album: str, add: Any
+    database: Database, monkeypatch: pytest.MonkeyPatch, album: str, add: AddRecords
 ) -> None:
     """A thousand images to an event, whatever the batches, and no version left out."""
     other = f"{album}-2"

@@ -17,6 +17,7 @@ import pictures
 from conftest import Command, Service
 from factories import record
 from faults import Clients, client_of, held_up
+from fixture_types import AddRecords
 from imageapi.database.engine import Database
 from imageapi.pictures.naming import store_key
 
@@ -157,7 +158,7 @@ async def key_of(server: str, image: dict[str, Any]) -> str:
 
 
 async def test_others_go_on_while_a_worker_is_killed(
-    two_workers: Service, add: Any, album: str
+    two_workers: Service, add: AddRecords, album: str
 ) -> None:
     """Whoever asked the killed one sees the connection end; what was answered holds."""
     records = [record(album, number) for number in range(20)]

@@ -13,6 +13,7 @@ from starlette.types import Message, Receive, Scope, Send
 
 from conftest import Service
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
+from fixture_types import AddRecords, TokenFor
 from imageapi.api.lean import LeanQueue
 from imageapi.app import ImageAPI
 from imageapi.database import queue
@@ -85,7 +86,7 @@ def bearing(album: str, *abilities: str) -> tuple[bytes, bytes]:
 
 
 @pytest.fixture
-async def filled(app: FastAPI, album: str, add: Any) -> tuple[str, tuple[bytes, bytes]]:
+async def filled(app: FastAPI, album: str, add: AddRecords) -> tuple[str, tuple[bytes, bytes]]:
     """The queue's path of an album of three, and a token that the service has seen."""
     await add([record(album, number) for number in range(3)])
     path, token = f"/api/v1/albums/{album}/images/untag", bearing(album)
@@ -165,7 +166,7 @@ async def test_expired_token_is_left_to_the_route(app: FastAPI, album: str) -> N
 
 
 async def test_every_change_is_seen_by_the_next_who_asks(
-    app: FastAPI, client: httpx.AsyncClient, filled: tuple[str, tuple[bytes, bytes]], may: Any
+    app: FastAPI, client: httpx.AsyncClient, filled: tuple[str, tuple[bytes, bytes]], may: TokenFor
 ) -> None:
     path, token = filled
     album = path.split("/")[4]
@@ -186,7 +187,7 @@ async def test_every_change_is_seen_by_the_next_who_asks(
 
 
 async def test_who_asks_while_images_are_tagged_never_sees_the_past(
-    app: FastAPI, client: httpx.AsyncClient, album: str, add: Any, may: Any
+    app: FastAPI, client: httpx.AsyncClient, album: str, add: AddRecords, may: TokenFor
 ) -> None:
     """Whoever tags, and then asks, does not see the image, however many ask at the same time."""
     count = 40
@@ -206,7 +207,7 @@ async def test_who_asks_while_images_are_tagged_never_sees_the_past(
     assert (await ask(lean(app), path, [token]))[2] == b"[]"
 
 
-async def test_one_who_leaves_takes_nobody_along(app: FastAPI, album: str, add: Any) -> None:
+async def test_one_who_leaves_takes_nobody_along(app: FastAPI, album: str, add: AddRecords) -> None:
     await add([record(album)])
     lists: UntaggedLists = app.state.untagged
     tasks = [asyncio.create_task(lists.get(album)) for _ in range(10)]
@@ -219,7 +220,7 @@ async def test_one_who_leaves_takes_nobody_along(app: FastAPI, album: str, add: 
 
 
 async def test_lists_that_are_kept_are_bounded(
-    app: FastAPI, album: str, add: Any, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, album: str, add: AddRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "MOST_BYTES", 4000)
     lists = UntaggedLists(app.state.database)
@@ -233,7 +234,7 @@ async def test_lists_that_are_kept_are_bounded(
 
 
 async def test_so_many_lists_are_kept_and_no_more(
-    app: FastAPI, album: str, add: Any, monkeypatch: pytest.MonkeyPatch
+    app: FastAPI, album: str, add: AddRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(queue, "MOST_LISTS", 3)
     lists = UntaggedLists(app.state.database)
@@ -245,7 +246,7 @@ async def test_so_many_lists_are_kept_and_no_more(
 
 
 async def test_large_list_is_sent_bit_by_bit(
-    app: FastAPI, client: httpx.AsyncClient, album: str, add: Any, may: Any
+    app: FastAPI, client: httpx.AsyncClient, album: str, add: AddRecords, may: TokenFor
 ) -> None:
     """It would hold everybody else up while it is compressed, each time."""
     large = [{**record(album, each), "exifs": {"Note": "x" * 30_000}} for each in range(100)]
@@ -318,7 +319,7 @@ async def test_wait_on_the_lean_way_is_part_of_the_time_told(
 
 
 async def test_long_list_comes_in_chunks_and_is_the_same(
-    app: FastAPI, client: httpx.AsyncClient, album: str, add: Any, may: Any
+    app: FastAPI, client: httpx.AsyncClient, album: str, add: AddRecords, may: TokenFor
 ) -> None:
     texts = await add([record(album, number) for number in range(2100)])
     headers = may(album)
@@ -338,7 +339,7 @@ async def test_long_list_comes_in_chunks_and_is_the_same(
 
 @pytest.mark.parametrize("count", [999, 1000, 1001, 2000])
 async def test_lists_as_long_as_chunks_are_whole(
-    client: httpx.AsyncClient, album: str, add: Any, may: Any, count: int
+    client: httpx.AsyncClient, album: str, add: AddRecords, may: TokenFor, count: int
 ) -> None:
     texts = await add([record(album, number) for number in range(count)])
     answer = await client.get(f"/api/v1/albums/{album}/images/untag", headers=may(album))

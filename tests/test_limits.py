@@ -13,6 +13,7 @@ import pictures
 from conftest import Command
 from exchanges import service
 from factories import HEADER, claims, record, signed
+from fixture_types import AddRecords, TokenFor
 from imageapi import app
 from imageapi.api.admission import network_of
 from imageapi.auth.tokens import ABILITIES
@@ -305,7 +306,7 @@ ORIGIN = "https://app.example.org"
 
 
 async def test_page_of_a_known_origin_may_call(
-    server: str, tmp_path: Path, album: str, add: Any, may: Any
+    server: str, tmp_path: Path, album: str, add: AddRecords, may: TokenFor
 ) -> None:
     await add([record(album)])  # so that there is something to compress
     path = f"/api/v1/albums/{album}/images/untag"

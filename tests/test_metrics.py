@@ -27,6 +27,7 @@ from prometheus_client.parser import text_string_to_metric_families
 import pictures
 from conftest import Command
 from factories import HEADER, PROJECT, claims, signed
+from fixture_types import TokenFor
 from imageapi import metrics as counts
 from imageapi.api import problems
 from imageapi.app import create_app
@@ -59,7 +60,7 @@ async def metrics(client: httpx.AsyncClient) -> Any:
 
 
 async def test_requests_and_refusals_are_counted(
-    client: httpx.AsyncClient, album: str, may: Any
+    client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     before = await metrics(client)
     path = f"/api/v1/albums/{album}/images/untag"
@@ -84,7 +85,7 @@ async def test_requests_and_refusals_are_counted(
 
 
 async def test_pictures_and_waits_are_counted(
-    client: httpx.AsyncClient, album: str, may: Any
+    client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     before = await metrics(client)
     content = pictures.jpeg(seed=77)
@@ -110,7 +111,7 @@ async def test_pictures_and_waits_are_counted(
 
 
 async def test_no_label_holds_what_was_sent(
-    client: httpx.AsyncClient, album: str, may: Any
+    client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     await client.request("BREW", f"/api/v1/albums/{album}/hunter2?token=hunter2")
     await client.get("/assets/hunter2/hunter2/hunter2/hunter2", headers=may(album))

@@ -14,7 +14,7 @@ import subprocess
 import sys
 import time
 from collections import Counter, defaultdict
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager, suppress
 from dataclasses import dataclass, field
 from hashlib import sha256
@@ -28,6 +28,7 @@ from PIL import Image
 
 import pictures
 from conftest import Command, Service
+from fixture_types import TokenFor
 from imageapi.pictures.decoding import MOST_JOBS, Decoders
 from imageapi.pictures.formats import LONGEST_HEAD, sniff
 from imageapi.pictures.views import View
@@ -153,7 +154,9 @@ class Outcomes:
 class Stranger:
     """Somebody who sends mutations to a service, and looks at what comes back."""
 
-    def __init__(self, client: httpx.AsyncClient, album: str, may: Any, outcomes: Outcomes) -> None:
+    def __init__(
+        self, client: httpx.AsyncClient, album: str, may: TokenFor, outcomes: Outcomes
+    ) -> None:
         self.client = client
         self.headers = may(album, *ABILITIES)
         self.images = f"/api/v1/albums/{album}/images"
@@ -308,7 +311,7 @@ async def looking(watch: Watch, client: httpx.AsyncClient) -> AsyncIterator[None
 
 @linux
 async def test_mutated_pictures_break_nothing(
-    imageapi: Command, database: Any, album: str, may: Callable[..., Any], tmp_path: Path
+    imageapi: Command, database: Any, album: str, may: TokenFor, tmp_path: Path
 ) -> None:
     _ = bases(), large_bases()  # made now: their time is none of the service's
     outcomes, began = Outcomes(), time.monotonic()

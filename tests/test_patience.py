@@ -20,6 +20,7 @@ import pytest
 import pictures
 from conftest import Command, Service
 from factories import PROJECT, record
+from fixture_types import AddRecords, TokenFor
 from imageapi.api.patience import LARGEST_HEAD_BYTES, MOST_HEADERS, MOST_WAITING_REQUESTS
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -106,7 +107,9 @@ def of_json(length: int, album: str, headers: dict[str, str]) -> bytes:
     ).encode() + "\r\n".join([*lines, "", ""]).encode()
 
 
-async def test_a_body_that_does_not_come_is_408(impatient: Service, album: str, may: Any) -> None:
+async def test_a_body_that_does_not_come_is_408(
+    impatient: Service, album: str, may: TokenFor
+) -> None:
     head = of_json(100_000, album, may(album, "image_tag"))
     answer, took = await until_closed(impatient, head, every=0.05, forever=b" ")
     assert statuses(answer) == [408]
@@ -116,7 +119,7 @@ async def test_a_body_that_does_not_come_is_408(impatient: Service, album: str, 
 
 
 async def test_an_upload_that_trickles_is_408_and_leaves_nothing(
-    impatient: Service, album: str, may: Any
+    impatient: Service, album: str, may: TokenFor
 ) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in may(album, "image_create").items())
     head = (
@@ -130,7 +133,7 @@ async def test_an_upload_that_trickles_is_408_and_leaves_nothing(
 
 
 async def test_a_slow_body_that_comes_is_waited_for(
-    impatient: Service, album: str, may: Any
+    impatient: Service, album: str, may: TokenFor
 ) -> None:
     """At twice the least rate, for longer than the patience."""
     body = json.dumps({"public_ids": ["x"], "add": ["a"]}).ljust(24_000).encode()
@@ -143,7 +146,7 @@ async def test_a_slow_body_that_comes_is_waited_for(
 
 @pytest.mark.parametrize(("abilities", "status"), [((), 403), (("image_tag",), 413)])
 async def test_a_body_that_nobody_wants_is_not_read_forever(
-    impatient: Service, album: str, may: Any, abilities: tuple[str, ...], status: int
+    impatient: Service, album: str, may: TokenFor, abilities: tuple[str, ...], status: int
 ) -> None:
     head = of_json(10**9, album, may(album, *abilities))
     answer, took = await until_closed(impatient, head, every=0.001, forever=b" " * 4096)
@@ -153,7 +156,7 @@ async def test_a_body_that_nobody_wants_is_not_read_forever(
 
 @pytest.mark.parametrize(("off_by", "expected"), [(-10, 400), (10, 408), (10**6, 408)])
 async def test_form_of_a_wrong_length_leaves_nothing(
-    impatient: Service, album: str, may: Any, off_by: int, expected: int
+    impatient: Service, album: str, may: TokenFor, off_by: int, expected: int
 ) -> None:
     """Cut off by its length, or waited for in vain."""
     form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
@@ -173,7 +176,9 @@ async def test_form_of_a_wrong_length_leaves_nothing(
         assert (await client.get(path)).json() == []
 
 
-async def test_who_reads_slowly_gets_all_of_it(impatient: Service, album: str, may: Any) -> None:
+async def test_who_reads_slowly_gets_all_of_it(
+    impatient: Service, album: str, may: TokenFor
+) -> None:
     """For longer than a body, or a stop in reading, is waited for."""
     headers = may(album, "image_create", "image_list")
     content = pictures.jpeg(seed=1) + bytes(24 * 1024**2)
@@ -200,7 +205,7 @@ async def test_who_reads_slowly_gets_all_of_it(impatient: Service, album: str, m
 
 
 async def test_an_answer_that_is_not_read_is_given_up(
-    impatient: Service, imageapi: Command, album: str, may: Any, tmp_path: Path
+    impatient: Service, imageapi: Command, album: str, may: TokenFor, tmp_path: Path
 ) -> None:
     (tmp_path / "a.json").write_text(json.dumps([record(album, each) for each in range(20_000)]))
     assert imageapi("import", str(tmp_path / "a.json")).returncode == 0
@@ -246,7 +251,7 @@ async def test_a_head_that_is_too_large_is_431(
         assert b"urn:imageapi:problem:head-too-large" in answer
 
 
-async def test_trailers_are_no_headers(impatient: Service, album: str, may: Any) -> None:
+async def test_trailers_are_no_headers(impatient: Service, album: str, may: TokenFor) -> None:
     """Behind the body nobody says who he is."""
     authorization = may(album, "image_tag")["Authorization"]
     request = (
@@ -335,7 +340,7 @@ ODD_TARGETS = [
 @pytest.mark.parametrize("method", ["GET", "HEAD", "OPTIONS", "DELETE", "TRACE", "CONNECT", "BREW"])
 @pytest.mark.parametrize("target", ODD_TARGETS)
 async def test_odd_targets_and_methods_lead_nowhere(
-    impatient: Service, may: Any, method: str, target: str
+    impatient: Service, may: TokenFor, method: str, target: str
 ) -> None:
     lines = "".join(f"{name}: {value}\r\n" for name, value in may("a").items())
     request = f"{method} {target} HTTP/1.1\r\nHost: a\r\n{lines}Connection: close\r\n\r\n"
@@ -347,7 +352,7 @@ async def test_odd_targets_and_methods_lead_nowhere(
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 async def test_sigterm_under_load_drops_no_request(
-    imageapi: Command, add: Any, album: str, may: Any, workers: str
+    imageapi: Command, add: AddRecords, album: str, may: TokenFor, workers: str
 ) -> None:
     """Everybody who keeps asking on one connection is answered, the last time with its end."""
     await add([record(album)])

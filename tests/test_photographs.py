@@ -20,6 +20,7 @@ from sqlalchemy import update
 import pictures
 from conftest import Command
 from factories import PROJECT, record
+from fixture_types import TokenFor
 from imageapi.database.engine import Database
 from imageapi.database.tables import images
 
@@ -112,7 +113,7 @@ def test_wrong_store_stops_the_start_with_one_line(imageapi: Command, tmp_path: 
 class Trash:
     """An album over HTTP, and the command that keeps house over the same store."""
 
-    def __init__(self, client: httpx.AsyncClient, album: str, may: Any, purge: Any) -> None:
+    def __init__(self, client: httpx.AsyncClient, album: str, may: TokenFor, purge: Any) -> None:
         self.client = client
         self.headers = may(album, *ABILITIES)
         self.album = album
@@ -134,7 +135,12 @@ class Trash:
 
 @pytest.fixture
 def trash(
-    client: httpx.AsyncClient, app: FastAPI, album: str, may: Any, imageapi: Command, settings: Any
+    client: httpx.AsyncClient,
+    app: FastAPI,
+    album: str,
+    may: TokenFor,
+    imageapi: Command,
+    settings: Any,
 ) -> Trash:
     def purge(*arguments: str) -> str:
         done = imageapi("purge", *arguments, IMAGEAPI_STORE_URL=str(settings.store_address))

@@ -10,7 +10,6 @@ import socket
 import subprocess
 import time
 import traceback
-from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -19,6 +18,7 @@ import structlog
 
 from conftest import Command, Service
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, SAMPLE, record
+from fixture_types import TokenFor
 from imageapi.logs import configure_logs
 
 
@@ -82,7 +82,7 @@ def test_killed_service_has_all_that_was_committed(at_home: Command, workers: st
 
 
 async def test_sigterm_lets_requests_under_way_finish(
-    imageapi: Command, album: str, may: Callable[..., dict[str, str]], tmp_path: Path
+    imageapi: Command, album: str, may: TokenFor, tmp_path: Path
 ) -> None:
     """A client that has read a little of a long answer gets the rest of it."""
     (tmp_path / "a.json").write_text(
@@ -127,7 +127,7 @@ CHUNKED = b"%x\r\n%b\r\n%x\r\n%b\r\n0\r\n\r\n" % (9, CHANGE[:9], len(CHANGE) - 9
 @pytest.mark.parametrize("pieces", [1, 2, 50])
 async def test_an_offered_upgrade_is_passed_over(
     service: Service,
-    may: Callable[..., dict[str, str]],
+    may: TokenFor,
     album: str,
     upgrade: bytes,
     framing: bytes,
@@ -157,9 +157,7 @@ async def test_an_offered_upgrade_is_passed_over(
     assert answers.endswith(b'{"status":"ok"}')
 
 
-def test_several_workers_answer_and_stop(
-    imageapi: Command, may: Callable[..., dict[str, str]], album: str
-) -> None:
+def test_several_workers_answer_and_stop(imageapi: Command, may: TokenFor, album: str) -> None:
     with imageapi.serving("--workers", "3") as service:
         for _ in range(20):
             answer = listed(service, album, may(album))
@@ -174,9 +172,7 @@ def test_address_in_use_is_one_line(imageapi: Command, service: Service) -> None
     assert result.stderr.decode() == expected
 
 
-def test_log_holds_no_token_and_no_query(
-    imageapi: Command, may: Callable[..., dict[str, str]], album: str
-) -> None:
+def test_log_holds_no_token_and_no_query(imageapi: Command, may: TokenFor, album: str) -> None:
     headers = may(album)
     token_text = headers["Authorization"].split('"')[1]
     with imageapi.serving() as service:

@@ -6,7 +6,6 @@ import json
 import random
 from collections.abc import Callable
 from datetime import UTC, datetime
-from typing import Any
 from uuid import UUID
 
 import brotli
@@ -18,19 +17,20 @@ from hypothesis import strategies as st
 from sqlalchemy import delete, update
 
 from factories import record
+from fixture_types import AddRecords, TokenFor
 from imageapi.api.pages import decode_place, encode_place
 from imageapi.database.engine import Database
 from imageapi.database.repository import Place
 from imageapi.database.tables import images
-
-type_of_add = Callable[[Any], Any]
 
 
 def untag(album: str) -> str:
     return f"/api/v1/albums/{album}/images/untag"
 
 
-async def test_album_never_seen_is_empty(client: httpx.AsyncClient, album: str, may: Any) -> None:
+async def test_album_never_seen_is_empty(
+    client: httpx.AsyncClient, album: str, may: TokenFor
+) -> None:
     answer = await client.get(untag(album), headers=may(album))
     assert (answer.status_code, answer.content) == (200, b"[]")
     assert answer.headers["Vary"] == "Accept-Encoding"
@@ -38,7 +38,7 @@ async def test_album_never_seen_is_empty(client: httpx.AsyncClient, album: str, 
 
 
 async def test_oldest_comes_first_then_the_smaller_id(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     same_time = [record(album, number, created_at="2021-01-01T00:00:00Z") for number in range(5)]
     older = record(album, 99, created_at="2020-12-31T23:59:59.999Z")
@@ -54,7 +54,7 @@ async def test_oldest_comes_first_then_the_smaller_id(
 
 
 async def test_tagged_images_and_other_albums_are_left_out(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     await add([record(album, 1), record(album, 2, tags=("kitchen",)), record(album + "2", 3)])
     answer = await client.get(untag(album), headers=may(album))
@@ -62,7 +62,7 @@ async def test_tagged_images_and_other_albums_are_left_out(
 
 
 async def test_the_bytes_are_the_stored_ones(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     texts = await add([record(album, number) for number in range(3)])
     answer = await client.get(untag(album), headers=may(album))
@@ -82,8 +82,8 @@ async def test_the_bytes_are_the_stored_ones(
 async def test_answer_is_compressed_as_the_client_asks(
     client: httpx.AsyncClient,
     album: str,
-    may: Any,
-    add: type_of_add,
+    may: TokenFor,
+    add: AddRecords,
     accepted: str,
     encoding: str | None,
     decoded: Callable[[bytes], bytes],
@@ -99,7 +99,7 @@ async def test_answer_is_compressed_as_the_client_asks(
 
 
 async def test_pages_lead_through_the_whole_queue(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     await add([record(album, number) for number in range(7)])
     whole = (await client.get(untag(album), headers=may(album))).json()
@@ -115,7 +115,7 @@ async def test_pages_lead_through_the_whole_queue(
 
 
 async def test_page_that_ends_with_the_queue_leads_nowhere(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     await add([record(album, number) for number in range(3)])
     answer = await client.get(f"{untag(album)}?limit=3", headers=may(album))
@@ -124,7 +124,7 @@ async def test_page_that_ends_with_the_queue_leads_nowhere(
 
 
 async def test_whole_list_bears_no_page_headers(
-    client: httpx.AsyncClient, album: str, may: Any
+    client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     answer = await client.get(untag(album), headers=may(album))
     assert "X-Total-Count" not in answer.headers
@@ -132,7 +132,7 @@ async def test_whole_list_bears_no_page_headers(
 
 
 async def test_after_without_limit_is_all_the_rest(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     await add([record(album, number) for number in range(5)])
     first = await client.get(f"{untag(album)}?limit=2", headers=may(album))
@@ -150,7 +150,12 @@ def test_places_survive_their_text(created_at: datetime, public_id: UUID) -> Non
 
 @pytest.mark.parametrize("seed", range(10))
 async def test_pages_repeat_and_skip_nothing_while_images_come_and_go(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add, database: Database, seed: int
+    client: httpx.AsyncClient,
+    album: str,
+    may: TokenFor,
+    add: AddRecords,
+    database: Database,
+    seed: int,
 ) -> None:
     """Between any two pages images are added, deleted, tagged and untagged at random."""
     chance = random.Random(seed)
@@ -182,7 +187,7 @@ async def test_pages_repeat_and_skip_nothing_while_images_come_and_go(
 
 @pytest.mark.parametrize("limit", ["0", "1001", "-1", "x", "1.5", ""])
 async def test_limit_out_of_range_is_unfit(
-    client: httpx.AsyncClient, album: str, may: Any, limit: str
+    client: httpx.AsyncClient, album: str, may: TokenFor, limit: str
 ) -> None:
     answer = await client.get(untag(album), params={"limit": limit}, headers=may(album))
     assert answer.status_code == 422
@@ -191,7 +196,7 @@ async def test_limit_out_of_range_is_unfit(
 
 @pytest.mark.parametrize("after", ["", "x", "é", "=" * 40, "A" * 32, "A" * 5000, "_" * 32])
 async def test_after_that_is_not_ours_is_unfit_or_a_place(
-    client: httpx.AsyncClient, album: str, may: Any, after: str
+    client: httpx.AsyncClient, album: str, may: TokenFor, after: str
 ) -> None:
     answer = await client.get(untag(album), params={"after": after}, headers=may(album))
     if after == "A" * 32:  # a place, the very first
@@ -202,7 +207,7 @@ async def test_after_that_is_not_ours_is_unfit_or_a_place(
 
 
 async def test_largest_page_is_a_thousand(
-    client: httpx.AsyncClient, album: str, may: Any, add: type_of_add
+    client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
     await add([record(album, number) for number in range(1001)])
     answer = await client.get(f"{untag(album)}?limit=1000", headers=may(album))

@@ -19,6 +19,7 @@ from PIL import Image
 
 import pictures
 from factories import SECRET, record
+from fixture_types import AddRecords, TokenFor
 from imageapi.albums import showing
 from imageapi.app import create_app
 from imageapi.database.engine import Database
@@ -31,7 +32,7 @@ LISBON = (38.713750, -9.139333)
 class Sender:
     """Somebody who may do everything in one album."""
 
-    def __init__(self, client: httpx.AsyncClient, album: str, may: Any) -> None:
+    def __init__(self, client: httpx.AsyncClient, album: str, may: TokenFor) -> None:
         self.client = client
         self.album = album
         self.headers = may(album, *ABILITIES)
@@ -56,7 +57,7 @@ class Sender:
 
 
 @pytest.fixture
-def sender(client: httpx.AsyncClient, album: str, may: Any) -> Sender:
+def sender(client: httpx.AsyncClient, album: str, may: TokenFor) -> Sender:
     return Sender(client, album, may)
 
 
@@ -165,7 +166,7 @@ async def test_same_picture_many_times_at_once_becomes_one_image(
 
 
 async def test_same_picture_is_another_image_in_another_album(
-    sender: Sender, client: httpx.AsyncClient, may: Any
+    sender: Sender, client: httpx.AsyncClient, may: TokenFor
 ) -> None:
     other = Sender(client, f"{sender.album}-2", may)
     first, second = await sender.send(pictures.jpeg()), await other.send(pictures.jpeg())
@@ -344,7 +345,7 @@ async def small(
 
 
 async def test_too_many_bytes_are_413_before_all_of_them_came(
-    small: httpx.AsyncClient, album: str, may: Any
+    small: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     sent = 0
 
@@ -377,7 +378,7 @@ async def test_too_many_bytes_are_413_before_all_of_them_came(
     ],
 )
 async def test_address_says_where_where_nothing_better_does(
-    small: httpx.AsyncClient, album: str, may: Any, forwarded: str, expected: Any
+    small: httpx.AsyncClient, album: str, may: TokenFor, forwarded: str, expected: Any
 ) -> None:
     sender = Sender(small, album, may)
     sender.headers["X-Forwarded-For"] = forwarded
@@ -389,7 +390,7 @@ async def test_address_says_where_where_nothing_better_does(
 
 
 async def test_address_that_a_stranger_forwards_is_not_believed(
-    small: httpx.AsyncClient, album: str, may: Any
+    small: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     transport = httpx.ASGITransport(small._transport.app, client=("192.0.2.1", 1))
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as stranger:
@@ -530,7 +531,9 @@ async def test_original_comes_back_whole_and_in_ranges(sender: Sender) -> None:
     assert stale.status_code == 200
 
 
-async def test_imported_record_has_no_picture_to_show(sender: Sender, add: Any, may: Any) -> None:
+async def test_imported_record_has_no_picture_to_show(
+    sender: Sender, add: AddRecords, may: TokenFor
+) -> None:
     await add([record(sender.album)])
     answer = await sender.client.get(
         f"{sender.images}/{record(sender.album)['public_id']}", headers=sender.headers
