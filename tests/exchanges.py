@@ -23,7 +23,7 @@ import pictures
 from conftest import token_for
 from factories import HEADER, SECRET, claims, signed
 from imageapi.app import create_app
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 from imageapi.database.tables import metadata
 from imageapi.settings import Settings
 

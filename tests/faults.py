@@ -14,7 +14,7 @@ import httpx
 import psutil
 
 from factories import HEADER, claims, signed
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 from imageapi.database.engine import CHANGE_SECONDS, CONNECT_SECONDS
 
 ALBUM = "under-fire"

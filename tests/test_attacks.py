@@ -14,7 +14,7 @@ from conftest import Service
 from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
 from imageapi.api.limits import BODY_SECONDS
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 from test_routes import BODIES, GUARDED, NOBODY, path_of
 
 #: What means something to SQL, shells, paths, templates, terminals, logs or JSON.

@@ -7,7 +7,9 @@ import re
 import shlex
 import signal
 import subprocess
+import sys
 import time
+from importlib.metadata import packages_distributions, requires
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +20,8 @@ from typer.testing import CliRunner
 from conftest import IMAGEAPI, Command
 from factories import SECRET, record
 from imageapi import __version__
-from imageapi.auth.tokens import ABILITIES, Tokens
+from imageapi.auth.claims import ABILITIES
+from imageapi.auth.tokens import Tokens
 from imageapi.cli import app
 
 COMMANDS = ("serve", "import", "token", "purge", "export", "migrate", "openapi")
@@ -84,6 +87,56 @@ def test_no_command_shows_what_there_is(imageapi: Command) -> None:
 
 def test_version_is_that_of_the_package(imageapi: Command) -> None:
     assert imageapi("--version").stdout.decode() == f"imageapi {__version__}\n"
+
+
+def libraries() -> set[str]:
+    """The packages that the service depends on, by the names that they are imported by."""
+
+    def normalized(name: str) -> str:
+        return re.sub(r"[-_.]+", "-", name).lower()
+
+    needed = {normalized(re.split(r"[^\w.-]", each)[0]) for each in requires("imageapi") or []}
+    return {
+        package
+        for package, names in packages_distributions().items()
+        if needed & set(map(normalized, names))
+    }
+
+
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        (("--version",), {}),
+        (("--help",), {}),
+        ((), {}),
+        (("fly",), {}),
+        (("serve", "--help"), {}),
+        (("token", "an album"), {}),
+        (("export",), {}),
+        (
+            (),
+            {
+                "_IMAGEAPI_COMPLETE": "complete_bash",
+                "COMP_WORDS": "imageapi token a --can image_",
+                "COMP_CWORD": "4",
+            },
+        ),
+    ],
+)
+def test_what_needs_no_library_imports_none(
+    imageapi: Command, arguments: tuple[str, ...], more: dict[str, str]
+) -> None:
+    """So these answer at once. Typer imports Pydantic to read a command's arguments."""
+    program = (sys.executable, "-X", "importtime", IMAGEAPI)
+    shown = Command(imageapi.environment, imageapi.folder, program)(*arguments, **more)
+    assert "COMP_WORDS" not in more or set(shown.stdout.decode().split()) == set(ABILITIES)
+    lines = shown.stderr.decode().splitlines()
+    imported = {line.rpartition("|")[2].strip() for line in lines if "import time:" in line}
+    assert "imageapi.cli" in imported
+    heavy = libraries() - {"typer", "pydantic"}
+    assert {"fastapi", "sqlalchemy", "asyncpg", "jose", "pyvips", "obstore", "httpx"} <= heavy
+    assert {name.partition(".")[0] for name in imported} & heavy == set()
+    assert {name for name in imported if name.startswith("imageapi.commands.")} == set()
 
 
 def examples(help_text: str) -> list[list[str]]:

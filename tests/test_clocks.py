@@ -18,8 +18,9 @@ from factories import HEADER, SECRET, claims, signed
 from faults import ALBUM, client_of, held_up
 from fixture_types import TokenFor
 from imageapi.albums import purging
+from imageapi.auth.claims import ABILITIES
 from imageapi.auth.errors import TokenExpired
-from imageapi.auth.tokens import ABILITIES, Tokens
+from imageapi.auth.tokens import Tokens
 from imageapi.database.engine import Database
 
 FAKETIME = next(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1"), None)

@@ -27,7 +27,7 @@ from faults import (
     stopped,
     under_load,
 )
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 from imageapi.database.embedded.joining import running
 from imageapi.database.engine import CHANGE_SECONDS
 from s3 import Bucket, s3_server

@@ -16,7 +16,7 @@ from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
 from imageapi import app
 from imageapi.api.admission import network_of
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
 from imageapi.database.rates import Rate, Rates, TooOften

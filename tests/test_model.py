@@ -21,7 +21,7 @@ from hypothesis.stateful import (
 import pictures
 from conftest import Service
 from factories import HEADER, claims, signed
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 
 TAGS = st.sampled_from(["a", "b", "ä", "NULL", "'\"\\{},"])
 CONTENTS = [pictures.jpeg(width=16, height=16, seed=each) for each in range(4)]

@@ -12,7 +12,7 @@ from PIL import Image
 
 from factories import HEADER, claims, signed
 from imageapi.api.dependencies import GuardFirst, May, TokenVerifier
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 
 #: An image that no album of a test has.
 NOBODY = "00000000-0000-4000-8000-000000000000"

@@ -12,7 +12,7 @@ import pytest
 
 from conftest import IMAGEAPI, Service
 from factories import HEADER, PROJECT, claims, signed
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 
 COUNT = os.environ.get("IMAGEAPI_TEST_SCHEMATHESIS") or "40"
 SEED = int(os.environ.get("IMAGEAPI_TEST_SEED") or 0)

@@ -18,7 +18,7 @@ import pytest
 import pictures
 from conftest import IMAGEAPI, Command, Service
 from factories import HEADER, PROJECT, claims, record, signed
-from imageapi.auth.tokens import ABILITIES
+from imageapi.auth.claims import ABILITIES
 
 SCENARIOS = PROJECT / "tests/sdk"
 SDK = PROJECT / ".venv-sdk/bin"

@@ -9,7 +9,7 @@ from imageapi.albums.studio import Studio
 from imageapi.database.changes import album_ids, changing
 from imageapi.pictures.naming import ORIGINAL, store_key
 from imageapi.pictures.store import Store
-from imageapi.records.values import ALBUM_ID, PUBLIC_ID
+from imageapi.records.ids import ALBUM_ID, PUBLIC_ID
 
 #: What is younger may belong to an upload that is under way.
 ORPHAN_AGE = timedelta(hours=1)

@@ -10,7 +10,8 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 from imageapi.api.answers import json_text
 from imageapi.api.dependencies import TheImages, TheRendering, TheToken
 from imageapi.api.problems import OF_TOKEN, problem_responses
-from imageapi.records.values import ALBUM_ID, Count, Moment
+from imageapi.records.ids import ALBUM_ID
+from imageapi.records.values import Count, Moment
 
 router = APIRouter(prefix="/api/v1", tags=["albums"])
 

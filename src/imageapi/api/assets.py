@@ -20,7 +20,7 @@ from imageapi.pictures.errors import StoreAway
 from imageapi.pictures.formats import MEDIA_TYPES
 from imageapi.pictures.naming import ORIGINAL, is_signed, original_name, store_key, view_of
 from imageapi.pictures.store import Store
-from imageapi.records.values import ALBUM_ID
+from imageapi.records.ids import ALBUM_ID
 
 router = APIRouter(prefix="/assets", tags=["pictures"])
 

@@ -15,14 +15,15 @@ from imageapi.albums.showing import Renditions
 from imageapi.albums.uploading import Uploader
 from imageapi.api.errors import NotThere
 from imageapi.auth.authorization import find_token
+from imageapi.auth.claims import ABILITIES
 from imageapi.auth.errors import TokenMissing
-from imageapi.auth.tokens import ABILITIES, Tokens, VerifiedToken
+from imageapi.auth.tokens import Tokens, VerifiedToken
 from imageapi.database.engine import Database
 from imageapi.database.history import History
 from imageapi.database.rates import Rates
 from imageapi.database.repository import Images
 from imageapi.pictures.store import Store
-from imageapi.records.values import ALBUM_ID
+from imageapi.records.ids import ALBUM_ID
 
 TheAlbumId = Annotated[
     str,

@@ -22,7 +22,7 @@ from imageapi.api.untag import list_untagged_images
 from imageapi.api.wire import STATUS_OK, wire_head
 from imageapi.database.errors import DatabaseAway
 from imageapi.database.queue import KeptList, UntaggedLists
-from imageapi.records.values import ALBUM_ID
+from imageapi.records.ids import ALBUM_ID
 
 _BEFORE = "/api/v1/albums/"
 _BEHIND = "/images/untag"

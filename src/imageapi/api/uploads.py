@@ -18,8 +18,9 @@ from imageapi.api.errors import NotAForm, TooLarge, TooSlow, UnfitParameter, Unr
 from imageapi.api.forms import FILE, MARGIN_BYTES, Fields, read_form
 from imageapi.api.problems import OF_ALBUM, problem_responses
 from imageapi.pictures.errors import NotAPicture, StoreAway, UnfitPicture
+from imageapi.records.ids import PUBLIC_ID
 from imageapi.records.image import Image, Location
-from imageapi.records.values import GIVEN_TAG_SCHEMA, MOST_TAGS, PUBLIC_ID, GivenTag
+from imageapi.records.values import GIVEN_TAG_SCHEMA, MOST_TAGS, GivenTag
 
 router = APIRouter(tags=["images"])
 

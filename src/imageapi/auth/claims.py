@@ -5,6 +5,7 @@ from collections.abc import Mapping
 
 from imageapi.auth.errors import TokenUnreadable
 
+ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 #: How deep the abilities may nest: what is granted lies three deep.
 DEEPEST_ABILITIES = 8
 

@@ -36,7 +36,6 @@ from imageapi.auth.errors import (
 
 ALGORITHM = "HS256"
 ISSUERS_ALGORITHMS = ("RS256", "ES256", "EdDSA")
-ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 
 #: A token longer than this is refused before any of it is parsed, in characters.
 LONGEST_TOKEN = 4096

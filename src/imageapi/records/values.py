@@ -18,8 +18,8 @@ from pydantic import (
 )
 from pydantic_core import PydanticCustomError, core_schema
 
-ALBUM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
-PUBLIC_ID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
+from imageapi.records.ids import ALBUM_ID, PUBLIC_ID
+
 LONGEST_TAG = 100
 MOST_TAGS = 100
 

@@ -1,0 +1,22 @@
+"""`imageapi export ALBUM`: an album to standard output."""
+
+import asyncio
+import sys
+
+import typer
+
+from imageapi.commands.opening import open_current_database
+from imageapi.settings import Settings, load_settings
+from imageapi.transfer.exporting import export_album
+
+
+def run(album_id: str) -> None:
+    """Write the album as a JSON array, with a line end on a terminal."""
+    asyncio.run(_export(load_settings(), album_id))
+    if sys.stdout.isatty():
+        typer.echo()
+
+
+async def _export(settings: Settings, album_id: str) -> None:
+    async with open_current_database(settings) as database:
+        await export_album(database, album_id, sys.stdout.buffer)

@@ -1,0 +1,37 @@
+"""What a command says when it fails, and its exit status."""
+
+from imageapi.albums.places import UnfitPlaces
+from imageapi.auth.errors import UnfitSecret
+from imageapi.database.embedded.joining import DataDirectoryError
+from imageapi.database.errors import DatabaseError
+from imageapi.logs import place_of
+from imageapi.pictures.errors import StoreError, UnfitStore
+from imageapi.serving import NotServing
+from imageapi.settings import WrongSetting
+from imageapi.transfer.importing import ImportRefused
+
+#: Why a setting is refused, and what the sentence begins with. The exit status is 2.
+_WRONG_SETTINGS: tuple[tuple[type[Exception], str], ...] = (
+    (UnfitSecret, "IMAGEAPI_TOKEN_SECRET is "),
+    (UnfitStore, "IMAGEAPI_STORE_URL "),
+    (UnfitPlaces, "IMAGEAPI_GEOIP_DATABASE "),
+    (WrongSetting, ""),
+)
+#: Errors whose message is the whole sentence. The exit status is 1.
+_EXPECTED = (ImportRefused, NotServing, DataDirectoryError, DatabaseError, StoreError)
+
+
+def explain(error: Exception) -> tuple[str, int]:
+    """Return one line that says what went wrong, and the exit status.
+
+    An unexpected error is named by its class and place only: its message may quote secrets or
+    records.
+    """
+    for wrong, beginning in _WRONG_SETTINGS:
+        if isinstance(error, wrong):
+            return f"{beginning}{error}", 2
+    if isinstance(error, _EXPECTED):
+        return str(error), 1
+    if isinstance(error, OSError):
+        return f"{error.filename or 'the system'}: {error.strerror}", 1
+    return f"unexpected {type(error).__name__} at {place_of(error)}", 1

@@ -1,0 +1,33 @@
+"""`imageapi import FOLDER... --album ID`: photographs into an album, one by one."""
+
+import asyncio
+from pathlib import Path
+
+import typer
+
+from imageapi.commands.opening import open_current_studio
+from imageapi.commands.progress import pictures_done, show_refused
+from imageapi.settings import Settings, load_settings
+from imageapi.transfer.photographs import Outcome, PhotographImporter, photographs
+
+
+def run(folders: list[Path], album_id: str, *, tags_from_folders: bool) -> bool:
+    """Add the photographs, name those that are refused, and return whether none was."""
+    done = asyncio.run(_import(load_settings(), folders, album_id, tags_from_folders))
+    show_refused(done.refused)
+    typer.echo(
+        f"pictures added: {done.added}, there already: {done.present}, refused: {len(done.refused)}"
+    )
+    return not done.refused
+
+
+async def _import(
+    settings: Settings, folders: list[Path], album_id: str, tags_from_folders: bool
+) -> Outcome:
+    files = photographs(folders)
+    with pictures_done(len(files)) as progressed:
+        async with open_current_studio(settings) as studio:
+            importer = PhotographImporter(
+                studio, album_id, progressed, tags_from_folders=tags_from_folders
+            )
+            return await importer.run(files)

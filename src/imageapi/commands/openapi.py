@@ -1,0 +1,14 @@
+"""`imageapi openapi`: the OpenAPI document to standard output."""
+
+import json
+
+import typer
+
+from imageapi.app import create_app
+from imageapi.settings import Settings
+
+
+def run() -> None:
+    """Write the document. It needs no settings: none is read."""
+    document = create_app(Settings.model_construct()).openapi()
+    typer.echo(json.dumps(document, ensure_ascii=False, indent=2))

@@ -1,0 +1,76 @@
+"""What an import shows while it works, on a terminal only, and what it refused."""
+
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Protocol
+
+import typer
+from rich.console import Console
+from rich.progress import (
+    BarColumn,
+    DownloadColumn,
+    MofNCompleteColumn,
+    Progress,
+    ProgressColumn,
+    Task,
+    TextColumn,
+    TimeRemainingColumn,
+)
+from rich.table import Table
+from rich.text import Text
+
+from imageapi.terminal import plain
+
+
+class Advance(Protocol):
+    """Called with how much more is done."""
+
+    def __call__(self, amount: int = 1) -> object:
+        """Move the bar on."""
+
+
+class _PerSecond(ProgressColumn):
+    def render(self, task: Task) -> Text:
+        return Text(f"{task.speed:.1f}/s" if task.speed else "")
+
+
+@contextmanager
+def bytes_read(files: Iterable[Path]) -> Iterator[Advance]:
+    """A bar over the bytes of the files."""
+    sizes = [path.stat().st_size if path.is_file() else None for path in files]
+    total = None if None in sizes else sum(size for size in sizes if size is not None)
+    with _bar(total, DownloadColumn()) as advance:
+        yield advance
+
+
+@contextmanager
+def pictures_done(count: int) -> Iterator[Advance]:
+    """A bar over so many pictures, with their rate and the time left."""
+    with _bar(count, MofNCompleteColumn(), _PerSecond()) as advance:
+        yield advance
+
+
+@contextmanager
+def _bar(total: int | None, *columns: ProgressColumn) -> Iterator[Advance]:
+    console = Console(stderr=True)
+    shown = (TextColumn("importing"), BarColumn(), *columns, TimeRemainingColumn())
+    with Progress(*shown, console=console, disable=not console.is_terminal) as bar:
+        task = bar.add_task("importing", total=total)
+        yield lambda amount=1: bar.update(task, advance=amount)
+
+
+def show_refused(refused: Iterable[tuple[Path, str]]) -> None:
+    """Name what was refused, and why: a table on a terminal, a line for each elsewhere."""
+    rows = [(plain(str(path)), reason) for path, reason in refused]
+    console = Console(stderr=True)
+    if not rows:
+        return
+    if not console.is_terminal:
+        for path, reason in rows:
+            typer.echo(f"refused: {path}: {reason}", err=True)
+        return
+    table = Table("refused", "why")
+    for path, reason in rows:
+        table.add_row(Text(path, overflow="fold"), reason)
+    console.print(table)

@@ -1,0 +1,65 @@
+"""`imageapi serve`: the database migrated, then the service until it is stopped."""
+
+import asyncio
+import sys
+import time
+from datetime import timedelta
+
+import typer
+
+from imageapi.albums.places import Places
+from imageapi.commands.opening import create_tokens, migrate
+from imageapi.database.errors import DatabaseAway
+from imageapi.database.opening import database_server
+from imageapi.logs import configure_logs
+from imageapi.pictures.store import open_store
+from imageapi.serving import serve
+from imageapi.settings import Settings, load_settings
+
+#: How long a start waits for a database that does not answer yet, in seconds.
+PATIENCE_SECONDS = 30
+
+
+def run(host: str, port: int, workers: int, show_curl: str | None) -> None:
+    """Serve until SIGTERM or SIGINT; say where, and how to list the album ``show_curl``."""
+    settings = load_settings()
+    configure_logs()
+    tokens = create_tokens(settings)
+    Places(settings.geoip_database).close()
+    open_store(settings.store_address)
+
+    def listening(port: int) -> None:
+        address = f"http://{_reachable(host)}:{port}"
+        typer.echo(f"Image API listens on {address}, its docs are at {address}/docs")
+        if show_curl is not None:
+            token = tokens.issue(show_curl, ["image_list"], timedelta(hours=4))
+            typer.echo("The untagged images of an album, with a token good for four hours:\n")
+            typer.echo(
+                f"curl -H 'Authorization: Token token=\"{token}\"' "
+                f"{address}/api/v1/albums/{show_curl}/images/untag\n"
+            )
+        sys.stdout.flush()
+
+    with database_server(settings.database_address, settings.data_dir):
+        asyncio.run(_migrate_when_there(settings))
+        serve(host, port, workers, listening)
+
+
+async def _migrate_when_there(settings: Settings) -> None:
+    deadline = time.monotonic() + PATIENCE_SECONDS
+    while True:
+        try:
+            await migrate(settings)
+        except DatabaseAway:
+            if time.monotonic() > deadline:
+                raise
+            await asyncio.sleep(0.5)
+        else:
+            return
+
+
+def _reachable(host: str) -> str:
+    """The host as an address of this machine in a URL."""
+    everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
+    host = everywhere.get(host, host)
+    return f"[{host}]" if ":" in host else host

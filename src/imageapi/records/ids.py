@@ -1,0 +1,6 @@
+"""The form of an album's id and of an image's id."""
+
+import re
+
+ALBUM_ID = re.compile(r"[A-Za-z0-9_-]{1,64}")
+PUBLIC_ID = re.compile(r"[0-9A-Fa-f]{8}(-[0-9A-Fa-f]{4}){3}-[0-9A-Fa-f]{12}")
