@@ -32,6 +32,7 @@ from imageapi.database.transfers import add_images
 from imageapi.records.reading import read_record
 from imageapi.settings import Settings
 from imageapi.transfer.reader import new_image
+from in_process import InProcess
 from pooler import pgbouncer
 
 # The same examples each time, on however slow a machine; --hypothesis-profile=explore goes further.
@@ -299,6 +300,12 @@ def environment(through: dict[str, str]) -> dict[str, str]:
 @pytest.fixture(scope="session")
 def imageapi(environment: dict[str, str], tmp_path_factory: pytest.TempPathFactory) -> Command:
     return Command(environment, tmp_path_factory.mktemp("commands"))
+
+
+@pytest.fixture(scope="session")
+def in_process(imageapi: Command) -> InProcess:
+    """The same commands, without a process for each: for what is refused, or only read."""
+    return InProcess(imageapi.environment, imageapi.folder)
 
 
 @pytest.fixture(scope="session")

@@ -23,6 +23,7 @@ from imageapi import __version__
 from imageapi.auth.claims import ABILITIES
 from imageapi.auth.tokens import Tokens
 from imageapi.cli import app
+from in_process import InProcess
 
 COMMANDS = ("serve", "import", "token", "purge", "export", "migrate", "openapi")
 
@@ -66,8 +67,8 @@ def test_token_grants_what_is_asked(imageapi: Command) -> None:
         ("serve", "--fly"),
     ],
 )
-def test_wrong_use_is_status_2(imageapi: Command, arguments: tuple[str, ...]) -> None:
-    result = imageapi(*arguments)
+def test_wrong_use_is_status_2(in_process: InProcess, arguments: tuple[str, ...]) -> None:
+    result = in_process(*arguments)
     assert (result.returncode, result.stdout) == (2, b"")
     wrong, hint = result.stderr.decode().splitlines()
     assert re.match(r"imageapi: [a-z\d'].+[^.]$", wrong)
@@ -75,8 +76,33 @@ def test_wrong_use_is_status_2(imageapi: Command, arguments: tuple[str, ...]) ->
     assert hint == (f"Try: imageapi {arguments[0]} --help" if is_known else "Try: imageapi --help")
 
 
-def test_a_command_that_is_nearly_right_is_suggested(imageapi: Command) -> None:
-    assert b"Did you mean 'token'?" in imageapi("tokne").stderr
+@pytest.mark.parametrize(
+    ("arguments", "more"),
+    [
+        (("fly",), {}),
+        (("token", "an album"), {}),
+        (("import", "missing.json"), {}),
+        (("import", "-"), {"stdin": b"["}),
+        (("export", "nothing"), {}),
+        (("purge", "--older-than", "1d"), {"IMAGEAPI_STORE_URL": "ftp://host/there"}),
+        (("migrate",), {"IMAGEAPI_DATABASE_URL": "postgresql://nobody@127.0.0.1:1/none"}),
+        (("token", "a"), {"IMAGEAPI_TOKEN_SECRET": "short"}),
+        (("serve", "--help"), {"COLUMNS": "70"}),
+        ((), {}),
+    ],
+)
+def test_in_process_commands_do_the_same(
+    imageapi: Command, in_process: InProcess, arguments: tuple[str, ...], more: dict[str, Any]
+) -> None:
+    """What the tests of refusals rest on."""
+    by_itself, here = imageapi(*arguments, **more), in_process(*arguments, **more)
+    assert here.returncode == by_itself.returncode
+    assert here.stdout == by_itself.stdout
+    assert here.stderr == by_itself.stderr
+
+
+def test_a_command_that_is_nearly_right_is_suggested(in_process: InProcess) -> None:
+    assert b"Did you mean 'token'?" in in_process("tokne").stderr
 
 
 def test_no_command_shows_what_there_is(imageapi: Command) -> None:
@@ -146,8 +172,8 @@ def examples(help_text: str) -> list[list[str]]:
 
 
 @pytest.mark.parametrize("command", ["", *COMMANDS])
-def test_help_fits_a_terminal_and_shows_what_works(imageapi: Command, command: str) -> None:
-    result = imageapi(*command.split(), "--help", COLUMNS="80")
+def test_help_fits_a_terminal_and_shows_what_works(in_process: InProcess, command: str) -> None:
+    result = in_process(*command.split(), "--help", COLUMNS="80")
     shown = result.stdout.decode()
     assert result.returncode == 0
     assert max(map(len, shown.splitlines())) <= 80
@@ -163,7 +189,7 @@ def test_help_fits_a_terminal_and_shows_what_works(imageapi: Command, command: s
         given = {each for each in arguments if each.startswith("--")}
         assert given <= set(re.findall(r"--[a-z-]+", known.output))
         if command in ("token", "export"):
-            assert imageapi(*arguments).returncode == 0
+            assert in_process(*arguments).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -211,8 +237,8 @@ def test_openapi_needs_no_database_and_no_settings(imageapi: Command, tmp_path: 
     assert not list(tmp_path.iterdir())
 
 
-async def test_openapi_is_what_the_service_says(imageapi: Command, client: Any) -> None:
-    assert json.loads(imageapi("openapi").stdout) == (await client.get("/openapi.json")).json()
+async def test_openapi_is_what_the_service_says(in_process: InProcess, client: Any) -> None:
+    assert json.loads(in_process("openapi").stdout) == (await client.get("/openapi.json")).json()
 
 
 def test_python_m_is_the_same_command(imageapi: Command) -> None:

@@ -26,6 +26,7 @@ from imageapi.database.repository import Images
 from imageapi.database.tables import albums, events, images
 from imageapi.transfer.parts import PART_BYTES
 from imageapi.transfer.reader import Reader
+from in_process import InProcess
 
 
 def written(path: Path, records: Any) -> str:
@@ -33,8 +34,8 @@ def written(path: Path, records: Any) -> str:
     return str(path)
 
 
-def exported(imageapi: Command, album: str) -> Any:
-    result = imageapi("export", album)
+def exported(run: Command | InProcess, album: str) -> Any:
+    result = run("export", album)
     assert result.returncode == 0, result.stderr
     return json.loads(result.stdout)
 
@@ -61,51 +62,57 @@ def test_what_is_imported_is_exported_equal_and_in_order(
     assert exported(imageapi, album) == given
 
 
-def test_album_never_seen_is_exported_empty(imageapi: Command, album: str) -> None:
-    assert exported(imageapi, album) == []
+def test_album_never_seen_is_exported_empty(in_process: InProcess, album: str) -> None:
+    assert exported(in_process, album) == []
 
 
-def test_import_may_be_repeated_without_harm(imageapi: Command, tmp_path: Path, album: str) -> None:
+def test_import_may_be_repeated_without_harm(
+    in_process: InProcess, tmp_path: Path, album: str
+) -> None:
     file = written(tmp_path / "a.json", records(album, 5))
-    assert imageapi("import", file).stdout == b"images added: 5, there already: 0\n"
-    assert imageapi("import", file).stdout == b"images added: 0, there already: 5\n"
+    assert in_process("import", file).stdout == b"images added: 5, there already: 0\n"
+    assert in_process("import", file).stdout == b"images added: 0, there already: 5\n"
     more = written(tmp_path / "b.json", records(album, 7))
-    assert imageapi("import", more).stdout == b"images added: 2, there already: 5\n"
-    assert exported(imageapi, album) == records(album, 7)
+    assert in_process("import", more).stdout == b"images added: 2, there already: 5\n"
+    assert exported(in_process, album) == records(album, 7)
 
 
 def test_image_that_is_there_is_left_as_it_is(
-    imageapi: Command, tmp_path: Path, album: str
+    imageapi: Command, in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
     first, *_ = records(album, 1)
     imageapi("import", written(tmp_path / "a.json", [first]))
     imageapi("import", written(tmp_path / "b.json", [first | {"rotation": 90}]))
-    assert exported(imageapi, album) == [first]
+    assert exported(in_process, album) == [first]
 
 
 def test_several_files_and_standard_input_are_one_import(
-    imageapi: Command, tmp_path: Path, album: str
+    imageapi: Command, in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
     first, second, third = records(album, 3)
     files = [written(tmp_path / "a.json", [first]), "-", written(tmp_path / "b.json", [third])]
     result = imageapi("import", *files, stdin=json.dumps([second]).encode())
     assert result.returncode == 0
-    assert exported(imageapi, album) == [first, second, third]
+    assert exported(in_process, album) == [first, second, third]
 
 
-def test_odd_tags_come_back(imageapi: Command, tmp_path: Path, album: str) -> None:
+def test_odd_tags_come_back(
+    imageapi: Command, in_process: InProcess, tmp_path: Path, album: str
+) -> None:
     given = records(album, 2)
     given[1]["infos"]["tags"] = [album, *ODD_TAGS]
     assert imageapi("import", written(tmp_path / "a.json", given)).returncode == 0
-    assert exported(imageapi, album) == given
+    assert exported(in_process, album) == given
 
 
-def test_large_file_is_read_in_parts(imageapi: Command, tmp_path: Path, album: str) -> None:
+def test_large_file_is_read_in_parts(
+    imageapi: Command, in_process: InProcess, tmp_path: Path, album: str
+) -> None:
     given = records(album, 2500)
     file = written(tmp_path / "a.json", given)
     assert Path(file).stat().st_size > 5 * PART_BYTES
     assert imageapi("import", file).stdout == b"images added: 2500, there already: 0\n"
-    assert exported(imageapi, album) == given
+    assert exported(in_process, album) == given
     bad = written(tmp_path / "b.json", [*given, record(album, 2501, rotation=7)])
     assert b"b.json: record 2500: rotation: " in imageapi("import", bad).stderr
 
@@ -177,10 +184,12 @@ async def test_images_of_an_album_share_events_over_batches(
     }
 
 
-def test_file_with_a_byte_order_mark_is_read(imageapi: Command, tmp_path: Path, album: str) -> None:
+def test_file_with_a_byte_order_mark_is_read(
+    in_process: InProcess, tmp_path: Path, album: str
+) -> None:
     path = tmp_path / "a.json"
     path.write_text(json.dumps(records(album, 1)), encoding="utf-8-sig")
-    assert imageapi("import", str(path)).returncode == 0
+    assert in_process("import", str(path)).returncode == 0
 
 
 @pytest.mark.parametrize(
@@ -196,37 +205,37 @@ def test_file_with_a_byte_order_mark_is_read(imageapi: Command, tmp_path: Path, 
     ],
 )
 def test_one_bad_record_changes_nothing_and_is_named(
-    imageapi: Command, tmp_path: Path, album: str, field: str, value: Any
+    in_process: InProcess, tmp_path: Path, album: str, field: str, value: Any
 ) -> None:
     given = records(album, 20)
     given[13] = changed(given[13], field, value)
-    result = imageapi("import", written(tmp_path / "a.json", given))
+    result = in_process("import", written(tmp_path / "a.json", given))
     assert result.returncode == 1
     assert result.stdout == b""
     (line,) = result.stderr.decode().splitlines()
     assert line.startswith(f"imageapi: {tmp_path / 'a.json'}: record 13: {field}")
-    assert exported(imageapi, album) == []
+    assert exported(in_process, album) == []
 
 
 def test_bad_record_of_a_second_file_undoes_the_first(
-    imageapi: Command, tmp_path: Path, album: str
+    in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
     good = written(tmp_path / "good.json", records(album, 3))
     bad = written(tmp_path / "bad.json", [record(album, 9), record(album, 10, rotation=7)])
-    result = imageapi("import", good, bad)
+    result = in_process("import", good, bad)
     assert result.returncode == 1
     assert b"bad.json: record 1: rotation: " in result.stderr
-    assert exported(imageapi, album) == []
+    assert exported(in_process, album) == []
 
 
-def test_record_twice_names_both(imageapi: Command, tmp_path: Path, album: str) -> None:
+def test_record_twice_names_both(in_process: InProcess, tmp_path: Path, album: str) -> None:
     first = written(tmp_path / "a.json", records(album, 4))
     second = written(tmp_path / "b.json", [record(album, 8), record(album, 2)])
-    result = imageapi("import", first, second)
+    result = in_process("import", first, second)
     assert result.returncode == 1
     assert b"b.json: record 1: public_id: is that of " in result.stderr
     assert b"a.json: record 2 too" in result.stderr
-    assert exported(imageapi, album) == []
+    assert exported(in_process, album) == []
 
 
 @pytest.mark.parametrize(
@@ -241,43 +250,43 @@ def test_record_twice_names_both(imageapi: Command, tmp_path: Path, album: str) 
     ],
 )
 def test_file_that_is_no_array_is_refused(
-    imageapi: Command, tmp_path: Path, content: bytes, message: str
+    in_process: InProcess, tmp_path: Path, content: bytes, message: str
 ) -> None:
     path = tmp_path / "a.json"
     path.write_bytes(content)
-    result = imageapi("import", str(path))
+    result = in_process("import", str(path))
     assert result.returncode == 1
     assert result.stderr.decode().startswith(f"imageapi: {path}: {message}")
     assert result.stderr.count(b"\n") == 1
 
 
 def test_refusal_is_one_plain_line_whatever_the_record_says(
-    imageapi: Command, tmp_path: Path, album: str
+    in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
     given = record(album) | {"a\nb\x1b[31m": 1}
-    result = imageapi("import", written(tmp_path / "a.json", [given]))
+    result = in_process("import", written(tmp_path / "a.json", [given]))
     assert result.returncode == 1
     assert result.stderr.count(b"\n") == 1
     assert b"record 0: a b?[31m: extra inputs are not permitted" in result.stderr
 
 
-def test_file_that_is_not_there_is_one_line(imageapi: Command, tmp_path: Path) -> None:
+def test_file_that_is_not_there_is_one_line(in_process: InProcess, tmp_path: Path) -> None:
     path = tmp_path / "missing.json"
-    result = imageapi("import", str(path))
+    result = in_process("import", str(path))
     assert result.returncode == 1
     assert result.stderr.decode().startswith(f"imageapi: {path}: ")
     assert result.stderr.count(b"\n") == 1
 
 
 def test_album_option_refuses_records_of_others(
-    imageapi: Command, tmp_path: Path, album: str
+    in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
     file = written(tmp_path / "a.json", [record(album, 0), record("another", 1)])
-    result = imageapi("import", "--album", album, file)
+    result = in_process("import", "--album", album, file)
     assert result.returncode == 1
     assert b"record 1: album_id: must be " in result.stderr
     assert (
-        imageapi(
+        in_process(
             "import", "--album", album, written(tmp_path / "b.json", [record(album)])
         ).returncode
         == 0
@@ -285,10 +294,10 @@ def test_album_option_refuses_records_of_others(
 
 
 async def test_album_version_rises_by_one_for_an_import(
-    imageapi: Command, tmp_path: Path, album: str, database: Database
+    in_process: InProcess, tmp_path: Path, album: str, database: Database
 ) -> None:
     for count in (3, 3, 5):
-        imageapi("import", written(tmp_path / "a.json", records(album, count)))
+        in_process("import", written(tmp_path / "a.json", records(album, count)))
     async with database.transaction() as connection:
         version = await connection.scalar(
             select(albums.c.version).where(albums.c.album_id == album)
@@ -319,7 +328,7 @@ def test_reader_that_leaves_ends_an_export_quietly(
 
 @pytest.mark.parametrize("seed", range(4))
 def test_killed_import_leaves_all_or_nothing(
-    imageapi: Command, tmp_path: Path, album: str, seed: int
+    imageapi: Command, in_process: InProcess, tmp_path: Path, album: str, seed: int
 ) -> None:
     """Killed at a random moment; `make drill` does it ten times on a larger file."""
     given = records(album, 3000)
@@ -328,6 +337,6 @@ def test_killed_import_leaves_all_or_nothing(
     time.sleep(random.Random(seed).uniform(0.3, 1.8))
     os.kill(process.pid, signal.SIGKILL)
     process.wait()
-    assert len(exported(imageapi, album)) in (0, 3000)
+    assert len(exported(in_process, album)) in (0, 3000)
     assert imageapi("import", file).returncode == 0
-    assert exported(imageapi, album) == given
+    assert exported(in_process, album) == given

@@ -23,6 +23,7 @@ from factories import PROJECT, record
 from fixture_types import TokenFor
 from imageapi.database.engine import Database
 from imageapi.database.tables import images
+from in_process import InProcess
 
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 
@@ -49,12 +50,12 @@ def folder(tmp_path: Path) -> Path:
     return root
 
 
-def exported(imageapi: Command, album: str) -> Any:
-    return json.loads(imageapi("export", album).stdout)
+def exported(in_process: InProcess, album: str) -> Any:
+    return json.loads(in_process("export", album).stdout)
 
 
 def test_folder_becomes_an_album_and_the_rest_is_named(
-    imageapi: Command, folder: Path, album: str
+    imageapi: Command, in_process: InProcess, folder: Path, album: str
 ) -> None:
     done = imageapi("import", str(folder), "--album", album, "--tags-from-folders")
     assert done.returncode == 1, done.stderr
@@ -66,15 +67,17 @@ def test_folder_becomes_an_album_and_the_rest_is_named(
         "pipe.jpg: Not a file.",
         "truncated.jpg: The picture cannot be decoded.",
     ]
-    tags = sorted(image["infos"]["tags"][1:] for image in exported(imageapi, album))
+    tags = sorted(image["infos"]["tags"][1:] for image in exported(in_process, album))
     assert tags == [[], ["Holiday"], ["Holiday", "Beach"]]
 
 
-def test_folder_that_is_there_is_skipped(imageapi: Command, folder: Path, album: str) -> None:
+def test_folder_that_is_there_is_skipped(
+    imageapi: Command, in_process: InProcess, folder: Path, album: str
+) -> None:
     for _ in range(2):
         done = imageapi("import", str(folder), "--album", album)
     assert done.stdout.decode() == "pictures added: 0, there already: 4, refused: 4\n"
-    assert all(image["infos"]["tags"] == [album] for image in exported(imageapi, album))
+    assert all(image["infos"]["tags"] == [album] for image in exported(in_process, album))
 
 
 def test_folder_without_refusals_is_done(imageapi: Command, folder: Path, album: str) -> None:
@@ -82,27 +85,29 @@ def test_folder_without_refusals_is_done(imageapi: Command, folder: Path, album:
     assert (done.returncode, done.stderr) == (0, b"")
 
 
-def test_folder_needs_an_album(imageapi: Command, folder: Path) -> None:
-    done = imageapi("import", str(folder))
+def test_folder_needs_an_album(in_process: InProcess, folder: Path) -> None:
+    done = in_process("import", str(folder))
     assert done.returncode == 2
     assert "--album" in done.stderr.decode()
 
 
 def test_records_and_folders_may_come_together(
-    imageapi: Command, folder: Path, album: str, tmp_path: Path
+    imageapi: Command, in_process: InProcess, folder: Path, album: str, tmp_path: Path
 ) -> None:
     records = tmp_path / "records.json"
     records.write_text(json.dumps([record(album)]))
     done = imageapi("import", str(records), str(folder / "Holiday"), "--album", album)
     assert done.returncode == 0, done.stderr
-    assert len(exported(imageapi, album)) == 3
+    assert len(exported(in_process, album)) == 3
 
 
-def test_wrong_store_stops_the_start_with_one_line(imageapi: Command, tmp_path: Path) -> None:
+def test_wrong_store_stops_the_start_with_one_line(
+    imageapi: Command, in_process: InProcess, tmp_path: Path
+) -> None:
     (tmp_path / "file").touch()
     for command in (["serve", "--port", "0"], ["purge"]):
         for store in ("ftp://host/there", str(tmp_path / "file"), "s3://"):
-            done = imageapi(*command, IMAGEAPI_STORE_URL=store)
+            done = in_process(*command, IMAGEAPI_STORE_URL=store)
             assert done.returncode == 2, (command, store)
             assert re.fullmatch(rb"imageapi: IMAGEAPI_STORE_URL .+\n", done.stderr)
     done = imageapi("serve", IMAGEAPI_GEOIP_DATABASE=str(tmp_path / "file"))

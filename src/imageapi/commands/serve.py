@@ -23,10 +23,10 @@ PATIENCE_SECONDS = 30
 def run(host: str, port: int, workers: int, show_curl: str | None) -> None:
     """Serve until SIGTERM or SIGINT; say where, and how to list the album ``show_curl``."""
     settings = load_settings()
-    configure_logs()
     tokens = create_tokens(settings)
     Places(settings.geoip_database).close()
     open_store(settings.store_address)
+    configure_logs()
 
     def listening(port: int) -> None:
         address = f"http://{_reachable(host)}:{port}"
