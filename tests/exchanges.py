@@ -17,7 +17,6 @@ from typing import Any
 
 import asyncpg
 import httpx
-import pytest
 
 import pictures
 from conftest import token_for
@@ -25,6 +24,7 @@ from factories import HEADER, SECRET, claims, signed
 from imageapi.app import create_app
 from imageapi.auth.claims import ABILITIES
 from imageapi.database.tables import metadata
+from imageapi.deadlines import Deadlines
 from imageapi.settings import Settings
 
 ALBUM = "summer-2026"
@@ -104,10 +104,12 @@ def png() -> bytes:
 
 
 @asynccontextmanager
-async def service(dsn: str, folder: Path, **more: Any) -> AsyncIterator[httpx.AsyncClient]:
+async def service(
+    dsn: str, folder: Path, deadlines: Deadlines | None = None, **more: Any
+) -> AsyncIterator[httpx.AsyncClient]:
     """A client of a service of its own."""
     settings = Settings(database_url=dsn, token_secret=SECRET, data_dir=folder, **more)
-    app = create_app(settings)
+    app = create_app(settings, deadlines)
     transport = httpx.ASGITransport(app, raise_app_exceptions=False)
     async with (
         app.router.lifespan_context(app),
@@ -316,14 +318,12 @@ async def _in_a_hurry(
             assert is_turned_away == (operation not in always)
         over.set()
         await first
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("imageapi.api.limits.BODY_SECONDS", 0.1)
-        async with service(dsn, folder) as client:
-            call = Caller(document, client, seen)
-            await call("uploadImage", content=_stalling(asyncio.Event()), headers=headers)
-            headers = call.of(*ABILITIES, **{"Content-Type": "application/json"})
-            for operation in BODIES:
-                await call(operation, content=_stalling(asyncio.Event()), headers=headers)
+    async with service(dsn, folder, Deadlines(body_seconds=0.1)) as client:
+        call = Caller(document, client, seen)
+        await call("uploadImage", content=_stalling(asyncio.Event()), headers=headers)
+        headers = call.of(*ABILITIES, **{"Content-Type": "application/json"})
+        for operation in BODIES:
+            await call(operation, content=_stalling(asyncio.Event()), headers=headers)
 
 
 async def _stalling(over: asyncio.Event) -> AsyncIterator[bytes]:

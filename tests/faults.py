@@ -15,12 +15,15 @@ import psutil
 
 from factories import HEADER, claims, signed
 from imageapi.auth.claims import ABILITIES
-from imageapi.database.engine import CHANGE_SECONDS, CONNECT_SECONDS
+from imageapi.database.deadlines import DatabaseDeadlines
 
 ALBUM = "under-fire"
-#: Nobody waits longer: a connection, then a change. And a little, on these machines.
-LONGEST_SECONDS = CONNECT_SECONDS + CHANGE_SECONDS + 3
 OK_AND_AWAY = {200, 503}
+
+
+def longest_seconds(deadlines: DatabaseDeadlines) -> float:
+    """Nobody waits longer: a connection, then a change. And a little, on these machines."""
+    return deadlines.connect_seconds + deadlines.change_seconds + 3
 
 
 @dataclass
@@ -53,6 +56,7 @@ class Clients:
     seen: Seen = field(default_factory=Seen)
     is_over: bool = False
     pause_seconds: float = 0.02
+    deadlines: DatabaseDeadlines = field(default_factory=DatabaseDeadlines)
 
     async def read(self) -> None:
         """List the queue, whole and in pages, the tags, and one image."""
@@ -130,11 +134,17 @@ def client_of(address: str, album: str = ALBUM) -> httpx.AsyncClient:
 
 @asynccontextmanager
 async def under_load(
-    address: str, public_ids: list[str], writers: int = 3
+    address: str,
+    public_ids: list[str],
+    writers: int = 3,
+    deadlines: DatabaseDeadlines | None = None,
 ) -> AsyncIterator[Clients]:
-    """Three readers and some writers, who ask until the end of the block."""
+    """Three readers and some writers, who ask until the end of the block.
+
+    ``deadlines`` are those of the service, by default those of production.
+    """
     async with client_of(address) as http:
-        clients = Clients(http, public_ids)
+        clients = Clients(http, public_ids, deadlines=deadlines or DatabaseDeadlines())
         asking = [asyncio.create_task(clients.read()) for _ in range(3)]
         asking += [asyncio.create_task(clients.write(f"w{each}")) for each in range(writers)]
         try:
@@ -171,7 +181,7 @@ async def checked(clients: Clients) -> None:
     """Nobody saw anything else than 200 and 503, nobody waited too long, nothing is lost."""
     assert set(clients.seen.statuses) <= OK_AND_AWAY, clients.seen
     assert clients.seen.statuses[200] > 0
-    assert clients.seen.longest_seconds < LONGEST_SECONDS
+    assert clients.seen.longest_seconds < longest_seconds(clients.deadlines)
     assert await clients.lost() == set()
     seen = clients.seen
     print(  # noqa: T201 - with -s, the table of docs/operating.md

@@ -13,8 +13,8 @@ import pictures
 from conftest import Service
 from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
-from imageapi.api.limits import BODY_SECONDS
 from imageapi.auth.claims import ABILITIES
+from imageapi.deadlines import Deadlines
 from test_routes import BODIES, GUARDED, NOBODY, path_of
 
 #: What means something to SQL, shells, paths, templates, terminals, logs or JSON.
@@ -262,7 +262,7 @@ async def test_who_may_not_is_told_before_a_body_is_read(
     head += f"Content-Type: {kind}\r\nContent-Length: 1000000\r\n\r\n"
     reader, writer = await asyncio.open_connection("127.0.0.1", service.port)
     writer.write(head.encode() + b"{,")
-    answer = await asyncio.wait_for(reader.readline(), BODY_SECONDS * 0.8)
+    answer = await asyncio.wait_for(reader.readline(), Deadlines().body_seconds * 0.8)
     assert answer.split()[1] == (b"401" if ability is None else b"403")
     writer.close()
     await writer.wait_closed()

@@ -15,6 +15,7 @@ from PIL import Image
 import pictures
 from conftest import Command
 from factories import SECRET
+from faults import SlowRelay
 from fixture_types import TokenFor
 from imageapi.app import create_app
 from imageapi.settings import Settings
@@ -105,6 +106,32 @@ async def test_store_that_is_away_is_503_and_nothing_is_changed(
     assert answer.headers["Retry-After"] == "2"
     assert "127.0.0.1" not in answer.text
     assert await sender.listed() == []
+
+
+async def test_store_that_hangs_is_waited_for_as_long_as_the_service_says(
+    server: str,
+    database: Any,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    bucket: Bucket,
+    album: str,
+    may: Any,
+) -> None:
+    """With the deadlines of production: elsewhere tests have a tenth of them."""
+    host, _, port = bucket.endpoint.removeprefix("http://").partition(":")
+    async with SlowRelay(host, int(port)) as relay:
+        through = {**bucket.environment, "AWS_ENDPOINT_URL": f"http://127.0.0.1:{relay.port}"}
+        async for client in client_over(server, tmp_path, monkeypatch, through):
+            sender = Sender(client, album, may)
+            image = (await sender.send(pictures.jpeg())).json()
+            relay.hold()
+            started = time.monotonic()
+            answer = await sender.get(image["thumbnails"]["mini"])
+            took = time.monotonic() - started
+            relay.let_go()
+    assert answer.status_code == 503
+    assert answer.json()["type"] == "urn:imageapi:problem:store-away"
+    assert 10 <= took < 15
 
 
 async def test_store_that_is_away_keeps_nobody_from_tagging(

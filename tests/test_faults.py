@@ -18,18 +18,20 @@ from conftest import IMAGEAPI, Command, Service
 from factories import HEADER, claims, record, signed
 from faults import (
     ALBUM,
-    LONGEST_SECONDS,
     Clients,
     SlowRelay,
     checked,
     client_of,
+    longest_seconds,
     processes_of,
     stopped,
     under_load,
 )
 from imageapi.auth.claims import ABILITIES
 from imageapi.database.embedded.joining import running
-from imageapi.database.engine import CHANGE_SECONDS
+from imageapi.deadlines import Deadlines
+from impatient import A_TENTH, PROGRAM
+from in_process import InProcess
 from s3 import Bucket, s3_server
 
 RECORDS = [record(ALBUM, number) for number in range(20)]
@@ -47,14 +49,28 @@ def cluster(tmp_path: Path) -> Iterator[tuple[str, Path]]:
 def command(cluster: tuple[str, Path], environment: dict[str, str], tmp_path: Path) -> Command:
     """Commands on that PostgreSQL, with images in it."""
     command = Command({**environment, "IMAGEAPI_DATABASE_URL": cluster[0]}, tmp_path)
-    assert command("import", "-", stdin=json.dumps(RECORDS).encode()).returncode == 0
+    run = InProcess(command.environment, tmp_path)
+    assert run("import", "-", stdin=json.dumps(RECORDS).encode()).returncode == 0
     return command
+
+
+@pytest.fixture
+def impatient(command: Command) -> Command:
+    """Serves that PostgreSQL with a tenth of the deadlines."""
+    return Command(command.environment, command.folder, PROGRAM)
 
 
 @pytest.fixture
 def fired_at(command: Command, tmp_path: Path) -> Iterator[Service]:
     """The service over that PostgreSQL."""
     with (tmp_path / "log").open("wb") as log, command.serving(log=log) as service:
+        yield service
+
+
+@pytest.fixture
+def impatient_service(impatient: Command, tmp_path: Path) -> Iterator[Service]:
+    """The same with a tenth of the deadlines."""
+    with (tmp_path / "log").open("wb") as log, impatient.serving(log=log) as service:
         yield service
 
 
@@ -93,24 +109,25 @@ async def test_backends_that_are_killed(fired_at: Service, cluster: tuple[str, P
     await administrator.close()
 
 
-async def test_database_that_hangs(fired_at: Service, cluster: tuple[str, Path]) -> None:
-    async with under_load(fired_at.address, PUBLIC_IDS) as clients:
+async def test_database_that_hangs(impatient_service: Service, cluster: tuple[str, Path]) -> None:
+    deadlines = A_TENTH.database
+    async with under_load(impatient_service.address, PUBLIC_IDS, deadlines=deadlines) as clients:
         await asyncio.sleep(0.5)
         with stopped(processes_of(cluster[1])):
-            await asyncio.sleep(LONGEST_SECONDS + 2)
+            await asyncio.sleep(longest_seconds(deadlines) + 2)
         assert await clients.recovered() < 10
         await checked(clients)
         assert clients.seen.statuses[503] > 0
 
 
 async def test_database_behind_a_lock(fired_at: Service, cluster: tuple[str, Path]) -> None:
-    """A migration by hand, say: nobody waits for it forever."""
+    """A migration by hand, say: nobody waits for it forever. With the deadlines of production."""
     administrator = await asyncpg.connect(cluster[0])
     async with under_load(fired_at.address, PUBLIC_IDS) as clients:
         await asyncio.sleep(0.5)
         async with administrator.transaction():
             await administrator.execute("LOCK TABLE albums, images IN ACCESS EXCLUSIVE MODE")
-            await asyncio.sleep(CHANGE_SECONDS + 3)
+            await asyncio.sleep(Deadlines().database.change_seconds + 3)
             asking = await administrator.fetchval(
                 "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'"
             )
@@ -186,19 +203,21 @@ async def test_changes_that_the_database_refuses(
     await administrator.close()
 
 
-async def test_database_that_is_slow(fired_at: Service, cluster: tuple[str, Path]) -> None:
+async def test_database_that_is_slow(impatient_service: Service, cluster: tuple[str, Path]) -> None:
     """Changes of an album wait for each other; who would wait too long is told so."""
     administrator = await asyncpg.connect(cluster[0])
     await administrator.execute(
         "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS"
-        " $$ BEGIN PERFORM pg_sleep(4); RETURN NEW; END $$;"
+        " $$ BEGIN PERFORM pg_sleep(0.4); RETURN NEW; END $$;"
         "CREATE TRIGGER rest BEFORE INSERT ON events FOR EACH ROW EXECUTE FUNCTION rest()"
     )
-    async with under_load(fired_at.address, PUBLIC_IDS, writers=8) as clients:
+    async with under_load(
+        impatient_service.address, PUBLIC_IDS, writers=8, deadlines=A_TENTH.database
+    ) as clients:
         await clients.seeing({200: 50, 503: 2})
         assert clients.tagged
         await administrator.execute("DROP TRIGGER rest ON events")
-        assert await clients.recovered() < LONGEST_SECONDS
+        assert await clients.recovered() < longest_seconds(A_TENTH.database)
         await checked(clients)
         assert set(clients.seen.kinds) == {"database-away"}
     await administrator.close()
@@ -240,10 +259,10 @@ async def over_s3(command: Command, log: Path) -> AsyncIterator[tuple[Service, S
 
 
 @pytest.mark.parametrize("fault", ["hangs", "breaks off"])
-async def test_store_that_fails(command: Command, tmp_path: Path, fault: str) -> None:
+async def test_store_that_fails(impatient: Command, tmp_path: Path, fault: str) -> None:
     images = f"/api/v1/albums/{ALBUM}/images"
     async with (
-        over_s3(command, tmp_path / "log") as (service, relay, _),
+        over_s3(impatient, tmp_path / "log") as (service, relay, _),
         client_of(service.address) as client,
         asyncio.timeout(120),
     ):
@@ -264,7 +283,8 @@ async def test_store_that_fails(command: Command, tmp_path: Path, fault: str) ->
         assert [posted.status_code, shown.status_code] == [503, 503]
         assert posted.json()["type"] == "urn:imageapi:problem:store-away"
         assert [listed.status_code, tagged.status_code] == [200, 200]
-        assert took < 45
+        deadlines = A_TENTH.store
+        assert took < deadlines.write_seconds + deadlines.answer_seconds + 5
         relay.let_go()
         relay.break_off()
         assert (await client.post(images, **upload(2))).status_code in (200, 201)

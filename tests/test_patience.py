@@ -7,7 +7,6 @@ import re
 import signal
 import socket
 import subprocess
-import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -19,9 +18,10 @@ import pytest
 
 import pictures
 from conftest import Command, Service
-from factories import PROJECT, record
+from factories import record
 from fixture_types import AddRecords, TokenFor
 from imageapi.api.patience import LARGEST_HEAD_BYTES, MOST_HEADERS, MOST_WAITING_REQUESTS
+from impatient import PROGRAM
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
 LAST = b"GET /healthz HTTP/1.1\r\nHost: test\r\nConnection: close\r\n\r\n"
@@ -33,8 +33,7 @@ def impatient(
     imageapi: Command, database: Any, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[Service]:
     """The service, whose patience is a second."""
-    program = (sys.executable, PROJECT / "tests/impatient.py")
-    command = Command(imageapi.environment, imageapi.folder, program)
+    command = Command(imageapi.environment, imageapi.folder, PROGRAM)
     log_path = tmp_path_factory.mktemp("impatient") / "log"
     with log_path.open("wb") as log, command.serving(log=log) as service:
         yield service

@@ -16,6 +16,7 @@ from time import monotonic, sleep
 import pytest
 
 from imageapi.pictures import keeping
+from imageapi.pictures.deadlines import StoreDeadlines
 from imageapi.pictures.errors import NotInStore, StoreAway, UnfitStore
 from imageapi.pictures.folder import Folder
 from imageapi.pictures.store import Store, open_store
@@ -30,12 +31,18 @@ LARGE = bytes(range(256)) * (20 * MIB // 256)
 class Place:
     """A store, and a look behind it."""
 
-    def __init__(self, address: str | Path, scratch: Path, bucket: Bucket | None = None) -> None:
+    def __init__(
+        self,
+        address: str | Path,
+        scratch: Path,
+        bucket: Bucket | None = None,
+        deadlines: StoreDeadlines | None = None,
+    ) -> None:
         self.address = address
         self.scratch = scratch
         self.bucket = bucket
         self.root = Path(address)
-        self.store: Store = open_store(address, scratch)
+        self.store: Store = open_store(address, scratch, deadlines)
 
     async def keys(self, prefix: str = "") -> list[str]:
         return sorted([each.key async for each in self.store.list(prefix)])
@@ -107,9 +114,10 @@ def place(request: pytest.FixtureRequest) -> Place:
 
 
 @pytest.fixture
-def hanging(folder: Place, monkeypatch: pytest.MonkeyPatch) -> Iterator[Place]:
+def hanging(tmp_path: Path, scratch: Path) -> Iterator[Place]:
     """A folder that does not answer when KEY is read: what is there waits to be written to."""
-    monkeypatch.setattr(keeping, "DISK_SECONDS", 0.3)
+    deadlines = StoreDeadlines(answer_seconds=0.3)
+    folder = Place(tmp_path / "pictures", scratch, deadlines=deadlines)
     path = folder.root / KEY
     path.parent.mkdir(parents=True)
     os.mkfifo(path)
@@ -581,8 +589,9 @@ def test_a_folder_that_cannot_be_written_is_unfit(folder: Place, tmp_path: Path)
     if os.geteuid() == 0:
         os.setuid(65534)  # root may write everywhere
     try:
+        from imageapi.pictures.deadlines import StoreDeadlines
         from imageapi.pictures.folder import Folder
-        Folder(Path("."))
+        Folder(Path("."), StoreDeadlines())
     except OSError as error:
         print(error.strerror)
 

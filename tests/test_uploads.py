@@ -20,7 +20,6 @@ from PIL import Image
 import pictures
 from factories import SECRET, record
 from fixture_types import AddRecords, TokenFor
-from imageapi.albums import showing
 from imageapi.app import create_app
 from imageapi.database.engine import Database
 from imageapi.settings import Settings
@@ -585,7 +584,7 @@ async def test_rendition_is_not_waited_for_without_end(
         yield Path()
 
     with monkeypatch.context() as slow:
-        slow.setattr(showing, "RENDITION_SECONDS", 0.5)
+        slow.setattr(app.state.renditions, "_seconds", 0.5)
         slow.setattr(app.state.studio.store, "as_file", never)
         started = asyncio.get_running_loop().time()
         paths = [

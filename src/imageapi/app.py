@@ -36,6 +36,7 @@ from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
 from imageapi.database.queue import UntaggedLists
 from imageapi.database.rates import Rate, Rates, keep_sweeping
+from imageapi.deadlines import Deadlines
 from imageapi.logs import configure_logs, place_of
 from imageapi.metrics import REQUESTS_UNDER_WAY
 from imageapi.serving import end_with_parent
@@ -50,7 +51,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 class ImageAPI(FastAPI):
     """FastAPI with what must stand around even the answer to an unhandled error."""
 
-    def __init__(self, settings: Settings, **options: Any) -> None:
+    def __init__(self, settings: Settings, body_seconds: float, **options: Any) -> None:
         is_traced = settings.opentelemetry
         super().__init__(telemetry=_telemetry(is_traced), **options)
         self.ordinary = super().__call__
@@ -58,6 +59,7 @@ class ImageAPI(FastAPI):
         if not (is_traced or settings.rate_limit or settings.address_rate_limit):
             self._lean = LeanQueue(self.ordinary, self.state, settings.hosts)
         self._settings = settings
+        self._body_seconds = body_seconds
         self._under_way = 0
         self.state.is_overloaded = False
 
@@ -85,7 +87,8 @@ class ImageAPI(FastAPI):
             stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, settings.trusted_proxies))  # type: ignore[arg-type]
         if settings.origins:
             stack = Cors(stack, settings.origins)
-        return Journal(DocumentedHeaders(HeadAsGet(BodyLimit(CompressMiddleware(stack)))))
+        limited = BodyLimit(CompressMiddleware(stack), self._body_seconds)
+        return Journal(DocumentedHeaders(HeadAsGet(limited)))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, in its published form."""
@@ -109,8 +112,12 @@ def _telemetry(is_traced: bool) -> TelemetryConfig:
     }
 
 
-def create_app(settings: Settings) -> FastAPI:
-    """The service as an ASGI application; nothing is opened before its lifespan begins."""
+def create_app(settings: Settings, deadlines: Deadlines | None = None) -> FastAPI:
+    """The service as an ASGI application; nothing is opened before its lifespan begins.
+
+    ``deadlines`` are by default those of the service: only tests pass others.
+    """
+    deadlines = deadlines or Deadlines()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -120,6 +127,7 @@ def create_app(settings: Settings) -> FastAPI:
                 settings.data_dir,
                 is_impatient=True,
                 is_pooled=settings.database_pooler,
+                deadlines=deadlines.database,
             ) as database,
             AsyncExitStack() as opened,
         ):
@@ -130,17 +138,24 @@ def create_app(settings: Settings) -> FastAPI:
             app.state.address_rates = _rates(database, "address", settings.address_rate_limit)
             limits = Limits(settings.limit_bytes, settings.limit_pixels)
             app.state.studio = await opened.enter_async_context(
-                open_studio(database, settings.store_address, app.state.rendering, limits)
+                open_studio(
+                    database,
+                    settings.store_address,
+                    app.state.rendering,
+                    limits,
+                    deadlines.store,
+                )
             )
             app.state.places = opened.enter_context(closing(Places(settings.geoip_database)))
             opened.enter_context(_meanwhile(partial(keep_sweeping, database)))
-            app.state.renditions = Renditions(app.state.studio)
+            app.state.renditions = Renditions(app.state.studio, deadlines.rendition_seconds)
             yield
             await app.state.renditions.close()
             await app.state.untagged.close()
 
     app = ImageAPI(
         settings,
+        deadlines.body_seconds,
         title="Image API",
         version=__version__,
         summary="The queue of photographs nobody has tagged yet",
@@ -167,11 +182,11 @@ def create_app(settings: Settings) -> FastAPI:
     return app
 
 
-def from_environment() -> FastAPI:
+def from_environment(deadlines: Deadlines | None = None) -> FastAPI:
     """The service as the environment sets it: what each of uvicorn's workers calls."""
     end_with_parent()
     configure_logs()
-    return create_app(load_settings())
+    return create_app(load_settings(), deadlines)
 
 
 def _rates(database: Database, kind: str, rate: str | None) -> Rates | None:

@@ -15,13 +15,24 @@ from imageapi.metrics import shared_between_workers
 #: How long requests under way may take once the service is asked to stop, in seconds.
 GRACE_SECONDS = 30
 _BACKLOG = 2048
+#: Names that uvicorn imports in each worker: what makes the application, and its protocol.
+APPLICATION = "imageapi.app:from_environment"
+PROTOCOL = "imageapi.api.protocol:DocumentedProtocol"
 
 
 class NotServing(Exception):
     """The service cannot listen, or cannot begin; ``str()`` is one line."""
 
 
-def serve(host: str, port: int, workers: int, listening: Callable[[int], object]) -> None:
+def serve(
+    host: str,
+    port: int,
+    workers: int,
+    listening: Callable[[int], object],
+    *,
+    application: str = APPLICATION,
+    protocol: str = PROTOCOL,
+) -> None:
     """Serve until SIGTERM or SIGINT; ``listening`` is called with the port once clients may ask.
 
     Those who ask before the workers are ready wait in the socket's queue. Raises NotServing, and
@@ -29,9 +40,9 @@ def serve(host: str, port: int, workers: int, listening: Callable[[int], object]
     """
     sock = _listen(host, port)
     config = uvicorn.Config(
-        "imageapi.app:from_environment",
+        application,
         factory=True,
-        http="imageapi.api.protocol:DocumentedProtocol",
+        http=protocol,
         loop="uvloop",
         ws="none",
         workers=workers,

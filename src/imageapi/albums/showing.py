@@ -12,15 +12,17 @@ from imageapi.pictures.views import View
 
 #: So many renditions are made at once at most: each holds a connection to the database.
 MOST_AT_WORK = 2
-#: How long one may take, in seconds, with the wait for a turn, and for what the store gives.
-RENDITION_SECONDS = 60
 
 
 class Renditions:
-    """Shows views of pictures; of several who ask for the same one, one makes it."""
+    """Shows views of pictures; of several who ask for the same one, one makes it.
 
-    def __init__(self, studio: Studio) -> None:
+    One may take ``seconds``, with the wait for a turn, and for what the store gives.
+    """
+
+    def __init__(self, studio: Studio, seconds: float) -> None:
         self._studio = studio
+        self._seconds = seconds
         self._turns = asyncio.Semaphore(MOST_AT_WORK)
         self._making: dict[str, asyncio.Task[bytes]] = {}
 
@@ -59,7 +61,7 @@ class Renditions:
         """Make and keep the rendition, unless another worker has meanwhile."""
         try:
             async with (
-                asyncio.timeout(RENDITION_SECONDS),
+                asyncio.timeout(self._seconds),
                 self._turns,
                 self._studio.database.alone(key),
             ):

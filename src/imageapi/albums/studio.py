@@ -8,6 +8,7 @@ from pathlib import Path
 from imageapi.albums.rendering import Rendering
 from imageapi.children.child import cores
 from imageapi.database.engine import Database
+from imageapi.pictures.deadlines import StoreDeadlines
 from imageapi.pictures.decoding import Decoders
 from imageapi.pictures.store import Store, open_store
 
@@ -33,10 +34,14 @@ class Studio:
 
 @asynccontextmanager
 async def open_studio(
-    database: Database, address: str | Path, rendering: Rendering, limits: Limits
+    database: Database,
+    address: str | Path,
+    rendering: Rendering,
+    limits: Limits,
+    deadlines: StoreDeadlines | None = None,
 ) -> AsyncIterator[Studio]:
     """A studio over the store of this address, with a decoder for each core; raises UnfitStore."""
-    store = open_store(address)
+    store = open_store(address, deadlines=deadlines)
     decoders = Decoders(cores(), limits.most_pixels)
     try:
         yield Studio(database, store, decoders, rendering, limits)

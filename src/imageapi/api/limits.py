@@ -9,8 +9,7 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Of a body that is JSON; a route that takes more raises ``request.state.limit_bytes``.
 JSON_BYTES = 512 * 1024
-#: How long may be waited for a body, in seconds, beside a second for each so many bytes.
-BODY_SECONDS = 10
+#: A body may take a second for each so many bytes, beside the seconds that `BodyLimit` is given.
 SLOWEST_BYTES_PER_SECOND = 4 * 1024
 
 
@@ -21,8 +20,9 @@ class BodyLimit:
     counted.
     """
 
-    def __init__(self, app: ASGIApp) -> None:
+    def __init__(self, app: ASGIApp, body_seconds: float) -> None:
         self.app = app
+        self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on the request with a body that ends at its limit."""
@@ -40,7 +40,7 @@ class BodyLimit:
             if is_over:  # what comes next is that the client leaves, however late
                 return await receive()
             started = time.perf_counter()
-            patience = BODY_SECONDS + read_bytes / SLOWEST_BYTES_PER_SECOND - waited_seconds
+            patience = self._body_seconds + read_bytes / SLOWEST_BYTES_PER_SECOND - waited_seconds
             try:
                 async with asyncio.timeout(patience):
                     message = await receive()

@@ -2,7 +2,8 @@
 
 import asyncio
 import re
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, ClassVar
 
 import httptools
 from uvicorn.config import Config
@@ -12,18 +13,25 @@ from uvicorn.server import ServerState
 from imageapi.api.problems import HEAD_TOO_LARGE, UNREADABLE
 from imageapi.api.wire import refusal
 
-#: How long a head may take, in seconds, how large it may be, and how many lines it may have.
-HEAD_SECONDS = 10
+#: How large a head may be, and how many lines it may have.
 LARGEST_HEAD_BYTES = 64 * 1024
 MOST_HEADERS = 100
 #: So many requests of one connection may wait for the one before them.
 MOST_WAITING_REQUESTS = 32
-#: How long a client may leave what was written to it unread, in seconds.
-UNREAD_SECONDS = 30
-#: How long what is left of a body is read after the answer, in seconds.
-LINGER_SECONDS = 5
-#: How long connections that wait for a request are kept when the service stops, in seconds.
-STOPPING_SECONDS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class ConnectionDeadlines:
+    """How long a client is waited for, in seconds; the defaults are those of the service."""
+
+    #: The head of a request, from the end of the one before.
+    head_seconds: float = 10
+    #: A client that reads nothing of what was written to it.
+    unread_seconds: float = 30
+    #: What is left of a body after the answer.
+    linger_seconds: float = 5
+    #: A connection on which no request is under way, once the service stops.
+    stopping_seconds: float = 3
 
 
 class _TooMuch(Exception):
@@ -46,6 +54,8 @@ class PatientProtocol(HttpToolsProtocol):
     that keep their connections hear of it with their next answer: none is closed on a request that
     is on its way.
     """
+
+    deadlines: ClassVar[ConnectionDeadlines] = ConnectionDeadlines()
 
     def __init__(
         self,
@@ -141,14 +151,18 @@ class PatientProtocol(HttpToolsProtocol):
         """Wait for the next head, or for the end of a body that nobody wants, but not forever."""
         super().on_response_complete()
         if self.transport.is_closing():
-            self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+            self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
         elif self._is_in_body and not self.pipeline:
-            self.loop.call_later(LINGER_SECONDS, self._close_unless_complete, self.cycle)
+            self.loop.call_later(
+                self.deadlines.linger_seconds, self._close_unless_complete, self.cycle
+            )
 
     def pause_writing(self) -> None:
         """Let the client read what is written before more is."""
         super().pause_writing()
-        self._unread_timer = self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+        self._unread_timer = self.loop.call_later(
+            self.deadlines.unread_seconds, self.transport.abort
+        )
 
     def resume_writing(self) -> None:
         """Write on."""
@@ -160,7 +174,7 @@ class PatientProtocol(HttpToolsProtocol):
     def timeout_keep_alive_handler(self) -> None:
         """Close the connection, and do not wait for ever until the last answer is read."""
         super().timeout_keep_alive_handler()
-        self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+        self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
 
     def shutdown(self) -> None:
         """Close the connection once no request is under way, nor may be on its way."""
@@ -168,7 +182,7 @@ class PatientProtocol(HttpToolsProtocol):
             super().shutdown()
         if not self._is_stopping or self._is_in_head:
             self._is_stopping = True
-            self.loop.call_later(STOPPING_SECONDS, self.shutdown)
+            self.loop.call_later(self.deadlines.stopping_seconds, self.shutdown)
         else:
             super().shutdown()
 
@@ -188,7 +202,7 @@ class PatientProtocol(HttpToolsProtocol):
         is_too_much = isinstance(reason, _TooMuch)
         self.transport.write(refusal(HEAD_TOO_LARGE if is_too_much else UNREADABLE))
         self.transport.close()
-        self.loop.call_later(UNREAD_SECONDS, self.transport.abort)
+        self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
 
     def _is_for_one_host(self) -> bool:
         """Whether all that names a host names the same one (RFC 9112 §3.2)."""
@@ -217,7 +231,7 @@ class PatientProtocol(HttpToolsProtocol):
             raise _TooMuch
 
     def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(HEAD_SECONDS, self._head_is_late)
+        self._head_timer = self.loop.call_later(self.deadlines.head_seconds, self._head_is_late)
 
     def _head_is_late(self) -> None:
         if self._is_answering():

@@ -13,15 +13,26 @@ from imageapi.database.errors import DatabaseAway
 from imageapi.database.opening import database_server
 from imageapi.logs import configure_logs
 from imageapi.pictures.store import open_store
-from imageapi.serving import serve
+from imageapi.serving import APPLICATION, PROTOCOL, serve
 from imageapi.settings import Settings, load_settings
 
 #: How long a start waits for a database that does not answer yet, in seconds.
 PATIENCE_SECONDS = 30
 
 
-def run(host: str, port: int, workers: int, show_curl: str | None) -> None:
-    """Serve until SIGTERM or SIGINT; say where, and how to list the album ``show_curl``."""
+def run(
+    host: str,
+    port: int,
+    workers: int,
+    show_curl: str | None,
+    *,
+    application: str = APPLICATION,
+    protocol: str = PROTOCOL,
+) -> None:
+    """Serve until SIGTERM or SIGINT; say where, and how to list the album ``show_curl``.
+
+    Tests name an application and a protocol that have shorter deadlines.
+    """
     settings = load_settings()
     tokens = create_tokens(settings)
     Places(settings.geoip_database).close()
@@ -42,7 +53,7 @@ def run(host: str, port: int, workers: int, show_curl: str | None) -> None:
 
     with database_server(settings.database_address, settings.data_dir):
         asyncio.run(_migrate_when_there(settings))
-        serve(host, port, workers, listening)
+        serve(host, port, workers, listening, application=application, protocol=protocol)
 
 
 async def _migrate_when_there(settings: Settings) -> None:

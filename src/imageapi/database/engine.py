@@ -18,15 +18,10 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
+from imageapi.database.deadlines import DatabaseDeadlines
 from imageapi.database.errors import DatabaseAway, SchemaOutdated
 from imageapi.metrics import DATABASE_WAIT_SECONDS
 
-CONNECT_SECONDS = 5
-#: How long a read, or a change from its first statement to its commit, may take in a service.
-READ_SECONDS = 10
-CHANGE_SECONDS = 15
-#: How long something may be done alone, which may be more than asking the database.
-ALONE_SECONDS = 90
 READ_CONNECTIONS = 4
 WRITE_CONNECTIONS = 5
 
@@ -167,11 +162,19 @@ class Database:
     PgBouncer: nothing outlasts a transaction, neither prepared statements nor settings.
     """
 
-    def __init__(self, dsn: str, *, is_impatient: bool = False, is_pooled: bool = False) -> None:
+    def __init__(
+        self,
+        dsn: str,
+        *,
+        is_impatient: bool = False,
+        is_pooled: bool = False,
+        deadlines: DatabaseDeadlines | None = None,
+    ) -> None:
         self._dsn = dsn
         self._is_impatient = is_impatient
         self.is_pooled = is_pooled
-        self._connecting: dict[str, Any] = {"timeout": CONNECT_SECONDS}
+        self.deadlines = deadlines or DatabaseDeadlines()
+        self._connecting: dict[str, Any] = {"timeout": self.deadlines.connect_seconds}
         self._connecting |= (
             {"statement_cache_size": 0} if is_pooled else {"server_settings": SESSION}
         )
@@ -183,7 +186,7 @@ class Database:
             connect_args=dict(_UNPREPARED) if is_pooled else {},
             pool_size=WRITE_CONNECTIONS,
             max_overflow=0,
-            pool_timeout=CONNECT_SECONDS,
+            pool_timeout=self.deadlines.connect_seconds,
             pool_pre_ping=True,
             json_serializer=str,  # records are texts already, and stay the texts they are
             json_deserializer=str,
@@ -203,9 +206,9 @@ class Database:
         with translated():
             with _READ_WAIT_SECONDS.time():
                 pool = await self._pool()
-                connection = await pool.acquire(timeout=CONNECT_SECONDS)
+                connection = await pool.acquire(timeout=self.deadlines.connect_seconds)
             try:
-                with self._deadline(connection, READ_SECONDS):
+                with self._deadline(connection, self.deadlines.read_seconds):
                     return await self._fetch(connection, statement.text, arguments)
             finally:
                 await pool.release(connection)
@@ -215,16 +218,17 @@ class Database:
         return HeldConnection(self)
 
     @asynccontextmanager
-    async def transaction(self, seconds: float = CHANGE_SECONDS) -> AsyncIterator[AsyncConnection]:
+    async def transaction(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends, undone when it raises.
 
-        An impatient database breaks it off after so many seconds.
+        An impatient database breaks it off after so many seconds, by default those of a change.
         """
+        seconds = self.deadlines.change_seconds if seconds is None else seconds
         with translated():
             async with AsyncExitStack() as held:
                 deadline = held.enter_context(_Deadline())  # which sees the commit through
                 with _WRITE_WAIT_SECONDS.time():
-                    async with asyncio.timeout(CONNECT_SECONDS):
+                    async with asyncio.timeout(self.deadlines.connect_seconds):
                         connection = await held.enter_async_context(self._engine.begin())
                         raw = (await connection.get_raw_connection()).driver_connection
                 deadline.watch(raw, seconds if self._is_impatient else None)
@@ -233,7 +237,7 @@ class Database:
     @asynccontextmanager
     async def alone(self, name: str) -> AsyncIterator[None]:
         """A block that nobody else is in at the same time with the same name, on any machine."""
-        async with self.transaction(ALONE_SECONDS) as connection:
+        async with self.transaction(self.deadlines.exclusive_seconds) as connection:
             await connection.execute(_HOLD_NAME, {"name": name})
             yield
 
@@ -318,11 +322,12 @@ class HeldConnection:
             self._prepared.clear()
             self._connection = await self._database.connect()
             self.generation += 1
+        timeout = self._database.deadlines.read_seconds
         prepared = self._prepared.get(statement)
         if prepared is None:
-            prepared = await self._connection.prepare(statement, timeout=READ_SECONDS)
+            prepared = await self._connection.prepare(statement, timeout=timeout)
             self._prepared[statement] = prepared
-        return await prepared.fetch(*arguments, timeout=READ_SECONDS)
+        return await prepared.fetch(*arguments, timeout=timeout)
 
 
 async def _nothing_to_set_up(connection: object) -> None:

@@ -4,6 +4,7 @@ from collections.abc import AsyncIterator
 from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
+from imageapi.database.deadlines import DatabaseDeadlines
 from imageapi.database.embedded.joining import running
 from imageapi.database.engine import Database
 
@@ -19,11 +20,18 @@ def database_server(url: str | None, data_dir: Path) -> AbstractContextManager[s
 
 @asynccontextmanager
 async def open_database(
-    url: str | None, data_dir: Path, *, is_impatient: bool = False, is_pooled: bool = False
+    url: str | None,
+    data_dir: Path,
+    *,
+    is_impatient: bool = False,
+    is_pooled: bool = False,
+    deadlines: DatabaseDeadlines | None = None,
 ) -> AsyncIterator[Database]:
     """The database of that server, for as long as needed."""
     with database_server(url, data_dir) as dsn:
-        database = Database(dsn, is_impatient=is_impatient, is_pooled=is_pooled)
+        database = Database(
+            dsn, is_impatient=is_impatient, is_pooled=is_pooled, deadlines=deadlines
+        )
         try:
             yield database
         finally:

@@ -5,17 +5,18 @@ that it is written to a local file, so that it can be looked at before.
 """
 
 import asyncio
-from collections.abc import AsyncGenerator, AsyncIterator
+from collections.abc import AsyncGenerator, AsyncIterator, Callable
 from contextlib import aclosing, asynccontextmanager, suppress
 from datetime import timedelta
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 from uuid import uuid4
 
 import obstore
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
+from imageapi.pictures.deadlines import StoreDeadlines
 from imageapi.pictures.errors import NotInStore, StoreAway
 from imageapi.pictures.keeping import (
     Incoming,
@@ -33,48 +34,57 @@ if TYPE_CHECKING:  # obstore has them for type checkers only
     from obstore import GetOptions
     from obstore.store import ClientConfig, RetryConfig
 
-#: No server is asked for longer than this, but for parts of large pictures.
-ANSWER_SECONDS = 10.0
-#: The parts of a picture take no longer than this each.
-SEND_SECONDS = 30.0
-
-#: `timeout` would be for all of a stream, however slow its reader; what bounds a request is here.
-#: Plain HTTP is spoken only to an endpoint that says so.
-CLIENT: "ClientConfig" = {
-    "connect_timeout": timedelta(seconds=3),
-    "read_timeout": timedelta(seconds=SEND_SECONDS),
-    "timeout": timedelta(days=1),
-    "allow_http": True,
-}
-RETRIES: "RetryConfig" = {"max_retries": 3, "retry_timeout": timedelta(seconds=6)}
+T = TypeVar("T")
 
 _PART_BYTES = 5 * 1024**2  # the least that S3 takes
 _PARTS_AT_ONCE = 2
 _STREAMED_BYTES = 256 * 1024  # at least; what a socket gives at once comes on top
 _SCRATCH = "imageapi-incoming-"
+_MOST_RETRIES = 3
+
+
+def client_options(deadlines: StoreDeadlines) -> "ClientConfig":
+    """How obstore talks to a bucket.
+
+    `timeout` would be for all of a stream, however slow its reader; what bounds a request is here.
+    Plain HTTP is spoken only to an endpoint that says so.
+    """
+    return {
+        "connect_timeout": timedelta(seconds=deadlines.connect_seconds),
+        "read_timeout": timedelta(seconds=deadlines.write_seconds),
+        "timeout": timedelta(days=1),
+        "allow_http": True,
+    }
+
+
+def retry_options(deadlines: StoreDeadlines) -> "RetryConfig":
+    """How often, and for how long, obstore sends a request again."""
+    retry_timeout = timedelta(seconds=deadlines.retry_seconds)
+    return {"max_retries": _MOST_RETRIES, "retry_timeout": retry_timeout}
 
 
 class Bucket:
     """A store in a bucket, with a local folder for what is on its way."""
 
-    def __init__(self, store: ObjectStore, scratch: Path) -> None:
+    def __init__(self, store: ObjectStore, scratch: Path, deadlines: StoreDeadlines) -> None:
         self._store = store
         self._scratch = scratch
+        self._deadlines = deadlines
 
     @asynccontextmanager
     async def incoming(self, key: str) -> AsyncIterator[Incoming]:
         """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
         async with self._staged() as staged, self._upload(checked(key)) as upload:
-            yield Incoming(staged, upload.finish, upload.send)
+            yield Incoming(staged, self._deadlines.answer_seconds, upload.finish, upload.send)
 
     async def put(self, key: str, content: bytes) -> None:
         """Keep something small, whole or not at all."""
-        async with _answering():
+        async with self._answering():
             await self._store.put_async(checked(key), content, use_multipart=False)
 
     async def get(self, key: str) -> bytes:
         """All of it."""
-        async with _answering(NotInStore):
+        async with self._answering(NotInStore):
             found = await self._store.get_async(checked(key))
             return bytes(await found.bytes_async())
 
@@ -87,11 +97,11 @@ class Bucket:
             options["range"] = (start, end)
         elif start:
             options["range"] = {"offset": start}
-        async with _answering(NotInStore):
+        async with self._answering(NotInStore):
             found = await self._store.get_async(checked(key), options=options)
         chunks = found.stream(_STREAMED_BYTES)
         while True:
-            async with _answering():
+            async with self._answering():
                 chunk = await anext(chunks, None)
             if chunk is None:
                 return
@@ -99,18 +109,18 @@ class Bucket:
 
     async def size(self, key: str) -> int:
         """How many bytes there are."""
-        async with _answering(NotInStore):
+        async with self._answering(NotInStore):
             return (await self._store.head_async(checked(key)))["size"]
 
     async def delete(self, key: str) -> None:
         """Have nothing under the key; some buckets mind if nothing was."""
         with suppress(NotInStore):
-            async with _answering(NotInStore):
+            async with self._answering(NotInStore):
                 await self._store.delete_async(checked(key))
 
     def list(self, prefix: str = "") -> AsyncIterator[Kept]:
         """What is kept, in no order."""
-        return listed(self._store, prefix, ANSWER_SECONDS)
+        return listed(self._store, prefix, self._deadlines.answer_seconds)
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
@@ -119,49 +129,63 @@ class Bucket:
             async with aclosing(self.stream(key)) as chunks:
                 async for chunk in chunks:
                     with translated():
-                        await in_thread(staged.write, chunk)
+                        await self._in_thread(staged.write, chunk)
             yield staged.path
 
     async def sweep(self, older_than: timedelta) -> int:
         """Remove local files that were not written to for so long."""
         with translated():
-            return await in_thread(swept, self._scratch, f"{_SCRATCH}*", older_than)
+            return await self._in_thread(swept, self._scratch, f"{_SCRATCH}*", older_than)
 
     @asynccontextmanager
     async def _staged(self) -> AsyncIterator[Staged]:
         staged = Staged(self._scratch / f"{_SCRATCH}{uuid4()}")
         try:
             with translated():
-                await in_thread(staged.open)
+                await self._in_thread(staged.open)
             yield staged
         finally:
-            await discarded(staged)
+            await discarded(staged, self._deadlines.answer_seconds)
 
     @asynccontextmanager
     async def _upload(self, key: str) -> AsyncIterator["_Upload"]:
-        upload = _Upload(self._store, key)
+        upload = _Upload(self._store, key, self._deadlines)
         try:
             yield upload
         finally:
             await upload.abort()
 
+    @asynccontextmanager
+    async def _answering(
+        self, missing: type[StoreAway | NotInStore] = StoreAway
+    ) -> AsyncIterator[None]:
+        """A block in which the bucket answers in time; raises ``missing`` and StoreAway."""
+        with translated(missing):
+            async with asyncio.timeout(self._deadlines.answer_seconds):
+                yield
+
+    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """What the work returns, which the local disk has to answer in time."""
+        return await in_thread(work, *arguments, seconds=self._deadlines.answer_seconds)
+
 
 class _Upload:
     """What obstore sends on: at once if it is small, or else in parts."""
 
-    def __init__(self, store: ObjectStore, key: str) -> None:
+    def __init__(self, store: ObjectStore, key: str, deadlines: StoreDeadlines) -> None:
+        self._deadlines = deadlines
         self._finishing = False
         self._writer = obstore.open_writer_async(
             store, key, buffer_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
         )
 
     async def send(self, chunk: bytes) -> None:
-        async with _answering(seconds=SEND_SECONDS):
+        async with self._sending():
             await self._writer.write(chunk)
 
     async def finish(self) -> None:
         self._finishing = True
-        async with _answering(seconds=SEND_SECONDS):
+        async with self._sending():
             await self._writer.close()
 
     async def abort(self) -> None:
@@ -169,18 +193,16 @@ class _Upload:
         if self._finishing:
             return
         with suppress(_Abandoned, BaseError, OSError):
-            async with asyncio.timeout(ANSWER_SECONDS), self._writer:
+            async with asyncio.timeout(self._deadlines.answer_seconds), self._writer:
                 raise _Abandoned
+
+    @asynccontextmanager
+    async def _sending(self) -> AsyncIterator[None]:
+        """A block in which a part is sent in time; raises StoreAway."""
+        with translated():
+            async with asyncio.timeout(self._deadlines.write_seconds):
+                yield
 
 
 class _Abandoned(Exception):
     """Nobody told the upload to be kept."""
-
-
-@asynccontextmanager
-async def _answering(
-    missing: type[StoreAway | NotInStore] = StoreAway, seconds: float = ANSWER_SECONDS
-) -> AsyncIterator[None]:
-    with translated(missing):
-        async with asyncio.timeout(seconds):
-            yield

@@ -5,21 +5,22 @@ is on the disk: no power cut and no kill leaves half a picture under a key.
 """
 
 import os
-from collections.abc import AsyncGenerator, AsyncIterator, Sequence
+from collections.abc import AsyncGenerator, AsyncIterator, Callable, Sequence
 from contextlib import ExitStack, asynccontextmanager, suppress
 from datetime import timedelta
 from errno import EACCES
 from io import FileIO
 from pathlib import Path
 from stat import S_ISREG
+from typing import TypeVar
 from uuid import uuid4
 
 from obstore.store import LocalStore
 
+from imageapi.pictures.deadlines import StoreDeadlines
 from imageapi.pictures.errors import NotInStore, StoreAway
 from imageapi.pictures.keeping import (
     CHUNK_BYTES,
-    WRITE_SECONDS,
     Incoming,
     Kept,
     Staged,
@@ -34,12 +35,15 @@ from imageapi.pictures.keeping import (
 _STAGING = ".incoming"
 _PRIVATE = 0o700
 
+T = TypeVar("T")
+
 
 class Folder:
     """A store in a folder, which is made where it is missing. Raises OSError if it cannot be."""
 
-    def __init__(self, root: Path) -> None:
+    def __init__(self, root: Path, deadlines: StoreDeadlines) -> None:
         self.root = root
+        self._deadlines = deadlines
         self._staging = root / _STAGING
         root.mkdir(_PRIVATE, parents=True, exist_ok=True)
         self._staging.mkdir(_PRIVATE, exist_ok=True)
@@ -58,24 +62,24 @@ class Folder:
 
         async def finish() -> None:
             with translated():
-                await in_thread(self._place, staged, key, seconds=WRITE_SECONDS)
+                await in_thread(self._place, staged, key, seconds=self._deadlines.write_seconds)
 
         try:
             with translated():
-                await in_thread(staged.open)
-            yield Incoming(staged, finish)
+                await self._ask(staged.open)
+            yield Incoming(staged, self._deadlines.answer_seconds, finish)
         finally:
-            await discarded(staged)
+            await discarded(staged, self._deadlines.answer_seconds)
 
     async def put(self, key: str, content: bytes) -> None:
         """Keep something small, whole or not at all."""
         with translated():
-            await in_thread(self._put, checked(key), content, seconds=WRITE_SECONDS)
+            await in_thread(self._put, checked(key), content, seconds=self._deadlines.write_seconds)
 
     async def get(self, key: str) -> bytes:
         """All of it."""
         async with self._reading():
-            return await in_thread((self.root / checked(key)).read_bytes)
+            return await self._ask((self.root / checked(key)).read_bytes)
 
     async def stream(
         self, key: str, start: int = 0, end: int | None = None
@@ -84,12 +88,12 @@ class Folder:
         path, at = self.root / checked(key), start
         with ExitStack() as held:
             async with self._reading():
-                file = await in_thread(lambda: held.enter_context(FileIO(path)))
+                file = await self._ask(lambda: held.enter_context(FileIO(path)))
                 file.seek(start)
             while end is None or at < end:
                 most = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - at)
                 with translated():
-                    chunk = await in_thread(file.read, most)
+                    chunk = await self._ask(file.read, most)
                 if not chunk:
                     return
                 yield chunk
@@ -98,18 +102,18 @@ class Folder:
     async def size(self, key: str) -> int:
         """How many bytes there are."""
         async with self._reading():
-            return (await in_thread(_regular, self.root / checked(key))).st_size
+            return (await self._ask(_regular, self.root / checked(key))).st_size
 
     async def delete(self, key: str) -> None:
         """Have nothing under the key, and no empty folders above it."""
         with suppress(NotInStore):
             async with self._reading():
-                await in_thread(self._delete, checked(key))
+                await self._ask(self._delete, checked(key))
 
     async def list(self, prefix: str = "") -> AsyncIterator[Kept]:
         """What is kept, in no order."""
         with translated():
-            await in_thread(self._check_there)
+            await self._ask(self._check_there)
         async for each in listed(self._local, prefix):
             if not each.key.startswith(f"{_STAGING}/"):
                 yield each
@@ -119,13 +123,13 @@ class Folder:
         """The file itself."""
         path = self.root / checked(key)
         async with self._reading():
-            await in_thread(_regular, path)
+            await self._ask(_regular, path)
         yield path
 
     async def sweep(self, older_than: timedelta) -> int:
         """Remove staged files that were not written to for so long."""
         with translated():
-            return await in_thread(swept, self._staging, "*", older_than)
+            return await self._ask(swept, self._staging, "*", older_than)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
@@ -134,8 +138,12 @@ class Folder:
                 yield
         except NotInStore:
             with translated():
-                await in_thread(self._check_there)
+                await self._ask(self._check_there)
             raise
+
+    async def _ask(self, work: Callable[..., T], *arguments: object) -> T:
+        """What the work returns, which the disk has to answer in time; raises TimeoutError."""
+        return await in_thread(work, *arguments, seconds=self._deadlines.answer_seconds)
 
     def _check_there(self) -> None:
         """Raise StoreAway where the folder is gone: a disk that is not mounted has lost nothing."""

@@ -27,9 +27,6 @@ CHUNK_BYTES = 1024**2
 PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+"
 
 _KEY = re.compile(rf"(?!\.incoming(?:/|$)){PART}(?:/{PART})*")
-#: How long a disk may take to answer, in seconds; and to have written a whole picture.
-DISK_SECONDS = 10.0
-WRITE_SECONDS = 30.0
 #: So many ask disks at once.
 MOST_THREADS = 16
 
@@ -65,16 +62,15 @@ def translated(missing: type[StoreAway | NotInStore] = StoreAway) -> Iterator[No
         raise StoreAway from error
 
 
-async def in_thread(work: Callable[..., T], *arguments: object, seconds: float | None = None) -> T:
+async def in_thread(work: Callable[..., T], *arguments: object, seconds: float) -> T:
     """What `work` returns in a thread. When cancelled, return no sooner than the thread does.
 
     So whoever is cancelled may close and remove what the thread was working on. But a disk that
-    does not answer in so many seconds, by default DISK_SECONDS, is a TimeoutError; its thread is
-    left to itself.
+    does not answer in so many seconds is a TimeoutError; its thread is left to itself.
     """
     loop = asyncio.get_running_loop()
     running = loop.run_in_executor(_threads(), partial(work, *arguments))
-    deadline = loop.time() + (DISK_SECONDS if seconds is None else seconds)
+    deadline = loop.time() + seconds
     is_cancelled = False
     while not running.done() and loop.time() < deadline:
         try:
@@ -153,10 +149,10 @@ class Staged:
                 self.path.unlink()
 
 
-async def discarded(staged: Staged) -> None:
-    """Have it discarded, now or when the disk answers again."""
+async def discarded(staged: Staged, seconds: float) -> None:
+    """Have it discarded, now or, after so many seconds, when the disk answers again."""
     with suppress(TimeoutError):
-        await in_thread(staged.discard)
+        await in_thread(staged.discard, seconds=seconds)
 
 
 class Incoming:
@@ -168,10 +164,13 @@ class Incoming:
     def __init__(
         self,
         staged: Staged,
+        disk_seconds: float,
         finish: Callable[[], Awaitable[None]],
         send: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
+        """``disk_seconds`` is how long the disk of the staged file may take to answer."""
         self._staged = staged
+        self._disk_seconds = disk_seconds
         self._finish = finish
         self._send = send
         self._waiting = bytearray()
@@ -196,7 +195,7 @@ class Incoming:
         waiting, self._waiting = bytes(self._waiting), bytearray()
         if waiting:
             with translated():
-                await in_thread(self._staged.write, waiting)
+                await in_thread(self._staged.write, waiting, seconds=self._disk_seconds)
             if self._send is not None:
                 await self._send(waiting)
         self._usable = True

@@ -16,7 +16,8 @@ from typing import Protocol
 from obstore.exceptions import BaseError
 from obstore.store import from_url
 
-from imageapi.pictures.bucket import CLIENT, RETRIES, Bucket
+from imageapi.pictures.bucket import Bucket, client_options, retry_options
+from imageapi.pictures.deadlines import StoreDeadlines
 from imageapi.pictures.errors import UnfitStore
 from imageapi.pictures.folder import Folder
 from imageapi.pictures.keeping import PART, Incoming, Kept
@@ -31,8 +32,8 @@ _QUOTED = re.compile(r"""(["'`]).*\1""")
 class Store(Protocol):
     """A folder or a bucket.
 
-    Every method raises StoreAway where the store does not answer, refuses or is full. A bucket is
-    waited for no longer than ten seconds, or thirty while parts of a picture are on their way.
+    Every method raises StoreAway where the store does not answer within the `StoreDeadlines`,
+    refuses or is full.
     """
 
     def incoming(self, key: str) -> AbstractAsyncContextManager[Incoming]:
@@ -75,37 +76,42 @@ class Store(Protocol):
         """
 
 
-def open_store(address: str | Path, scratch: Path | None = None) -> Store:
+def open_store(
+    address: str | Path, scratch: Path | None = None, deadlines: StoreDeadlines | None = None
+) -> Store:
     """The store in a folder, made where it is missing, or at s3://, gs:// or az://.
 
     A bucket's credentials, endpoint and region are those of the usual environment variables. It is
     not contacted here. `scratch` is a folder for files on their way to or from a bucket, by default
     the system's for temporary files. Raises UnfitStore.
     """
+    deadlines = deadlines or StoreDeadlines()
     if isinstance(address, str) and _URL.fullmatch(address):
-        return _bucket(address, scratch or Path(tempfile.gettempdir()))
+        return _bucket(address, scratch or Path(tempfile.gettempdir()), deadlines)
     if not str(address):
         raise UnfitStore("is empty")
-    return _folder(Path(address))
+    return _folder(Path(address), deadlines)
 
 
-def _folder(path: Path) -> Folder:
+def _folder(path: Path, deadlines: StoreDeadlines) -> Folder:
     try:
-        return Folder(path.expanduser().absolute())
+        return Folder(path.expanduser().absolute(), deadlines)
     except (OSError, RuntimeError) as error:
         reason = error.strerror if isinstance(error, OSError) else error
         raise UnfitStore(f"is no folder that can be used: {path}: {reason}") from error
 
 
-def _bucket(url: str, scratch: Path) -> Bucket:
+def _bucket(url: str, scratch: Path, deadlines: StoreDeadlines) -> Bucket:
     if not _BUCKET.fullmatch(url):
         raise UnfitStore(
             "must be a folder, or s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, "
             "without user, port, query and fragment"
         )
     try:
-        store = from_url(url, client_options=CLIENT, retry_config=RETRIES)
+        store = from_url(
+            url, client_options=client_options(deadlines), retry_config=retry_options(deadlines)
+        )
     except (BaseError, OSError, ValueError) as error:
         reason = _QUOTED.sub("…", str(error).partition("\n")[0])  # it may quote a secret
         raise UnfitStore(f"is no bucket that can be used: {url}: {reason}") from None
-    return Bucket(store, scratch)
+    return Bucket(store, scratch, deadlines)
