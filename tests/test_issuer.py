@@ -253,10 +253,9 @@ async def test_issuer_that_names_no_ids_may_change_its_key() -> None:
         await tokens.of_header(header_of(old.sign(good())))
 
 
-async def test_keeps_asking_until_there_is_an_answer(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imageapi.auth.issuer.PATIENCE_SECONDS", 0.01)
+async def test_keeps_asking_until_there_is_an_answer() -> None:
     answers = Answers(OSError(), OSError(), ALL)
-    issuer = Issuer("", answers)
+    issuer = Issuer("", answers, patience_seconds=0.01)
     with structlog.testing.capture_logs() as lines:
         task = asyncio.create_task(issuer.keep_fresh())
         async with asyncio.timeout(10):
@@ -287,9 +286,7 @@ async def test_what_is_not_the_answer_itself_is_not_taken(issuer: IssuerServer) 
     assert issuer.asked == 3
 
 
-async def test_issuer_that_keeps_silent_is_left(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imageapi.auth.issuer.ANSWER_SECONDS", 0.2)
-
+async def test_issuer_that_keeps_silent_is_left() -> None:
     async def drip(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         writer.write(b"HTTP/1.1 200 OK\r\n\r\n")
         try:
@@ -303,7 +300,7 @@ async def test_issuer_that_keeps_silent_is_left(monkeypatch: pytest.MonkeyPatch)
     async with await asyncio.start_server(drip, "127.0.0.1", 0) as drips:
         port = drips.sockets[0].getsockname()[1]
         with pytest.raises(TimeoutError):
-            await fetch(f"http://127.0.0.1:{port}/keys")
+            await fetch(f"http://127.0.0.1:{port}/keys", seconds=0.2)
 
 
 async def test_service_takes_the_issuers_tokens(

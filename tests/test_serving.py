@@ -20,6 +20,7 @@ from conftest import Command, Service
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, SAMPLE, record
 from fixture_types import TokenFor
 from imageapi.logs import configure_logs
+from in_process import InProcess
 
 
 @pytest.fixture
@@ -29,8 +30,8 @@ def at_home(environment: dict[str, str], tmp_path: Path) -> Command:
     return Command(kept, tmp_path)
 
 
-def token(imageapi: Command, album: str) -> dict[str, str]:
-    printed = imageapi("token", album).stdout.decode().strip()
+def token(run: Command | InProcess, album: str) -> dict[str, str]:
+    printed = run("token", album).stdout.decode().strip()
     return {"Authorization": f'Token token="{printed}"'}
 
 
@@ -70,8 +71,9 @@ def test_first_run_to_the_documented_bytes(at_home: Command) -> None:
 
 @pytest.mark.parametrize("workers", ["1", "2"])
 def test_killed_service_has_all_that_was_committed(at_home: Command, workers: str) -> None:
-    at_home("import", str(SAMPLE))
-    headers = token(at_home, DOCUMENTED_ALBUM)
+    here = InProcess(at_home.environment, at_home.folder)
+    here("import", str(SAMPLE))
+    headers = token(here, DOCUMENTED_ALBUM)
     with contextlib.suppress(AssertionError), at_home.serving("--workers", workers) as service:
         assert listed(service, DOCUMENTED_ALBUM, headers).content == DOCUMENTED_BODY
         os.kill(service.process.pid, signal.SIGKILL)
@@ -230,8 +232,13 @@ def _fail_loudly(how: str) -> None:
 def test_data_directory_that_cannot_be_is_one_line(at_home: Command, tmp_path: Path) -> None:
     file = tmp_path / "file"
     file.touch()
-    for command in (("serve", "--port", "0"), ("export", "a"), ("import", str(SAMPLE))):
-        result = at_home(*command, IMAGEAPI_DATA_DIR=str(file))
+    here = InProcess(at_home.environment, at_home.folder)
+    for run, *command in (
+        (at_home, "serve", "--port", "0"),
+        (here, "export", "a"),
+        (here, "import", str(SAMPLE)),
+    ):
+        result = run(*command, IMAGEAPI_DATA_DIR=str(file))
         assert result.returncode == 1
         assert result.stdout == b""
         assert result.stderr.startswith(b"imageapi: ")

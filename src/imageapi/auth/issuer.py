@@ -65,11 +65,11 @@ class _Ed25519(Key):
         return True
 
 
-async def fetch(url: str) -> bytes:
+async def fetch(url: str, seconds: float = ANSWER_SECONDS) -> bytes:
     """What is at the URL; raises OSError, TimeoutError or httpx.HTTPError, also for much of it."""
     content = bytearray()
-    client = httpx.AsyncClient(timeout=ANSWER_SECONDS, follow_redirects=False)
-    async with asyncio.timeout(ANSWER_SECONDS), client, client.stream("GET", url) as answer:
+    client = httpx.AsyncClient(timeout=seconds, follow_redirects=False)
+    async with asyncio.timeout(seconds), client, client.stream("GET", url) as answer:
         if answer.status_code != httpx.codes.OK:
             raise OSError("not what was asked for")
         async for chunk in answer.aiter_bytes():
@@ -87,10 +87,12 @@ class Issuer:
         url: str,
         fetch: Callable[[str], Awaitable[bytes]] = fetch,
         now: Callable[[], float] = time.monotonic,
+        patience_seconds: float = PATIENCE_SECONDS,
     ) -> None:
         self._url = url
         self._fetch = fetch
         self._now = now
+        self._patience_seconds = patience_seconds
         self._keys: list[IssuerKey] = []
         self._told: bytes | None = None
         self._answered_at: float | None = None
@@ -112,7 +114,7 @@ class Issuer:
             async with self._asking:
                 with suppress(IssuerAway):  # who needs a key that is missing is told so
                     await self._refresh()
-            await asyncio.sleep(REFRESH_SECONDS if self._is_answered else PATIENCE_SECONDS)
+            await asyncio.sleep(REFRESH_SECONDS if self._is_answered else self._patience_seconds)
 
     async def ask_again(self) -> None:
         """Fetch the set, unless that was just done; raises IssuerAway where it did not help.
@@ -120,7 +122,8 @@ class Issuer:
         Of many who ask at once, one does.
         """
         async with self._asking:
-            is_due = self._asked_at is None or self._now() - self._asked_at >= PATIENCE_SECONDS
+            asked_at = self._asked_at
+            is_due = asked_at is None or self._now() - asked_at >= self._patience_seconds
             if is_due:
                 await self._refresh()
             elif not self._is_answered:
