@@ -1,22 +1,14 @@
-"""What several commands open: tokens, the database and the store that the settings name."""
+"""What several commands open: the database and the store that the settings name."""
 
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
 from imageapi.albums.rendering import Rendering
 from imageapi.albums.studio import Limits, Studio, open_studio
-from imageapi.auth.secret import the_secret
-from imageapi.auth.tokens import Rules, Tokens
 from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
 from imageapi.settings import Settings
 from imageapi.transfer.migrating import bring_up_to_date
-
-
-def create_tokens(settings: Settings) -> Tokens:
-    """Return what issues tokens; raises UnfitSecret."""
-    rules = Rules(settings.token_audience, settings.token_issuer)
-    return Tokens(the_secret(settings.configured_secret, settings.secret_file), rules=rules)
 
 
 def create_rendering(settings: Settings) -> Rendering:

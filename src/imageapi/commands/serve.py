@@ -8,7 +8,8 @@ from datetime import timedelta
 import typer
 
 from imageapi.albums.places import Places
-from imageapi.commands.opening import create_tokens, migrate
+from imageapi.commands.opening import migrate
+from imageapi.commands.token import create_tokens
 from imageapi.database.errors import DatabaseAway
 from imageapi.database.opening import database_server
 from imageapi.logs import configure_logs

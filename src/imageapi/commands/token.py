@@ -5,11 +5,18 @@ from uuid import UUID
 
 import typer
 
-from imageapi.commands.opening import create_tokens
-from imageapi.settings import load_settings
+from imageapi.auth.secret import the_secret
+from imageapi.auth.tokens import Rules, Tokens
+from imageapi.settings import Settings, load_settings
 
 
 def run(album_id: str, abilities: list[str], lifetime: timedelta, user: UUID | None) -> None:
     """Print a token; raises UnfitSecret."""
     tokens = create_tokens(load_settings())
     typer.echo(tokens.issue(album_id, abilities, lifetime, None if user is None else str(user)))
+
+
+def create_tokens(settings: Settings) -> Tokens:
+    """Return what issues tokens; raises UnfitSecret."""
+    rules = Rules(settings.token_audience, settings.token_issuer)
+    return Tokens(the_secret(settings.configured_secret, settings.secret_file), rules=rules)
