@@ -35,7 +35,7 @@ from benchmarks.servers import (
     serving,
     versions,
 )
-from imageapi.database.embedded.joining import running
+from imageapi.database.embedded.joining import run_embedded_server
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _WARM_UP_SECONDS = 1.0
@@ -159,7 +159,7 @@ def _run(folder: Path, arguments: argparse.Namespace) -> tuple[str, Results]:
     """PostgreSQL's version, and what was measured."""
     with ExitStack() as opened:
         with _uninterrupted():  # a database that is half made cannot be cleared away
-            dsn = opened.enter_context(running(folder / "data"))
+            dsn = opened.enter_context(run_embedded_server(folder / "data"))
         answers = folder / "answers.json"
         postgres = asyncio.run(fill(dsn, answers))
         surroundings = environment(dsn) | {"BENCHMARK_ANSWERS": str(answers)}

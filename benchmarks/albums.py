@@ -11,13 +11,13 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.naive import TIME_ZONE, Base, NaiveImage, sqlalchemy_url
-from imageapi.albums.rendering import Rendering
-from imageapi.database.copying import Lines, NewImage, lines_of
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.database.copying import CopyLines, NewImage, format_lines
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
 from imageapi.database.transfers import add_images
-from imageapi.records.reading import read_record
-from imageapi.transfer.reader import new_image
+from imageapi.records.reading import parse_record
+from imageapi.transfer.reader import build_new_image
 
 SIZES = (1, 25, 500)
 #: How many albums there are of each size.
@@ -26,7 +26,7 @@ ALBUMS = {1: 200, 25: 200, 500: 40}
 _SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
-RENDERING = Rendering(TIME_ZONE, {"full": 1600, "large": 480, "mini": 120})
+RENDERING = RecordSerializer(TIME_ZONE, {"full": 1600, "large": 480, "mini": 120})
 
 
 def album_of(size: int, number: int = 0) -> str:
@@ -87,12 +87,12 @@ def _records(album_id: str, size: int) -> list[dict[str, Any]]:
 
 
 def _images(records: list[dict[str, Any]]) -> Iterator[NewImage]:
-    for image in map(read_record, records):
-        yield new_image(image, RENDERING)
+    for image in map(parse_record, records):
+        yield build_new_image(image, RENDERING)
 
 
-async def _lines(records: list[dict[str, Any]]) -> AsyncIterator[Lines]:
-    yield lines_of(_images(records))
+async def _lines(records: list[dict[str, Any]]) -> AsyncIterator[CopyLines]:
+    yield format_lines(_images(records))
 
 
 async def make_tables(dsn: str) -> None:

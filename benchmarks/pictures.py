@@ -30,7 +30,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from benchmarks.albums import make_tables
 from benchmarks.servers import SECRET, Candidate, environment, pin, serving
 from imageapi.auth.tokens import Tokens
-from imageapi.database.embedded.joining import running
+from imageapi.database.embedded.joining import run_embedded_server
 
 CLIENTS = 4
 _SIZES = ("mini", "full", "large")
@@ -170,7 +170,7 @@ async def _run(folder: Path, rounds: int, count: int) -> None:
     content = photograph(seed=1)
     results: dict[str, list[Round]] = defaultdict(list)
     with ExitStack() as opened:
-        dsn = opened.enter_context(running(folder / "data"))
+        dsn = opened.enter_context(run_embedded_server(folder / "data"))
         await make_tables(dsn)
         clients = {}
         for name, command in _COMMANDS.items():

@@ -19,9 +19,9 @@ import asyncpg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from imageapi.database.embedded.joining import running
+from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.database.engine import Database
-from imageapi.database.migration import migrate, scripts
+from imageapi.database.migration import find_scripts, migrate
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "untagged.json"
 ALBUMS = 1000
@@ -38,7 +38,7 @@ WRITE = (
 def revisions() -> list[str]:
     """Every migration, the first one first."""
     config = Config()
-    config.set_main_option("script_location", str(scripts()))
+    config.set_main_option("script_location", str(find_scripts()))
     walked = ScriptDirectory.from_config(config).walk_revisions()
     return [script.revision for script in walked][::-1]
 
@@ -97,7 +97,7 @@ async def measured(database: Database, dsn: str, revision: str) -> tuple[float, 
 
 async def main(images: int) -> None:
     """Fill, migrate, tell."""
-    with tempfile.TemporaryDirectory() as folder, running(Path(folder)) as dsn:
+    with tempfile.TemporaryDirectory() as folder, run_embedded_server(Path(folder)) as dsn:
         database = Database(dsn)
         first, *further = revisions()
         await migrate(database, first)

@@ -35,8 +35,8 @@ from zoneinfo import ZoneInfo
 import asyncpg
 
 from imageapi.albums.editing import Editor
-from imageapi.albums.rendering import Rendering
-from imageapi.database.changes import changing
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.database.changes import album_change
 from imageapi.database.engine import Database, Statement
 from imageapi.database.migration import migrate
 from imageapi.database.opening import database_server
@@ -48,7 +48,7 @@ SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
 BYTES_PER_IMAGE = 2000  # with indexes, and the log of what was written while it grows
 ALBUMS_AT_A_TIME = 500
 CHANGES = 10_000
-RENDERING = Rendering(ZoneInfo("UTC"), {"full": 1600, "large": 480, "mini": 120})
+RENDERING = RecordSerializer(ZoneInfo("UTC"), {"full": 1600, "large": 480, "mini": 120})
 INDEXES = ("pk_images", "ix_images_there", "ix_images_queue", "uq_images_digest")
 
 #: Album n: every fifth has 31 images, the others up to 621; every fifth image is tagged.
@@ -228,7 +228,9 @@ class Grown:
         sample["infos"]["tags"] = [album_id]
         image = Image.model_validate(sample)
         asset_key = secrets.token_bytes(16)
-        async with changing(self.database, album_id, "drill", rendering=RENDERING.name) as change:
+        async with album_change(
+            self.database, album_id, "drill", rendering=RENDERING.name
+        ) as change:
             assert await change.find_by_digest(digest) is None
             assert await change.find(public_id) is None
             await change.add(
@@ -244,7 +246,7 @@ class Grown:
                 digest=digest,
             )
             named = str(public_id)
-            await change.note("add", [public_id], {named: None}, {named: {"tags": []}})
+            await change.record_event("add", [public_id], {named: None}, {named: {"tags": []}})
             await change.images([public_id])
 
 

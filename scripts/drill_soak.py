@@ -32,7 +32,7 @@ IMAGEAPI = Path(sys.executable).with_name("imageapi")
 ALBUMS = [f"soak-{number}" for number in range(4)]
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 #: So many images an album has at most; who adds more deletes.
-MOST_IMAGES = 120
+MAX_IMAGES_PER_CHANGE = 120
 PARTS = 10
 #: What may differ between the first and the last third, as on any shared machine.
 MEMORY_MAY_GROW = 1.10
@@ -94,7 +94,7 @@ class People:
         if answer.status_code == httpx.codes.CREATED:
             image = answer.json()
             self.images[album].append({"id": image["public_id"], **image["thumbnails"]})
-        if len(self.images[album]) > MOST_IMAGES:
+        if len(self.images[album]) > MAX_IMAGES_PER_CHANGE:
             gone = self.images[album].pop(0)["id"]
             await self.ask("delete", {204}, "DELETE", f"{path}/{gone}", album)
 

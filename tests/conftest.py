@@ -22,16 +22,16 @@ from fastapi import FastAPI
 
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_RECORD, HEADER, SECRET, claims, signed
 from fixture_types import AddRecords, TokenFor
-from imageapi.albums.rendering import Rendering
+from imageapi.albums.rendering import RecordSerializer
 from imageapi.app import create_app
-from imageapi.database.copying import Lines, lines_of
-from imageapi.database.embedded.joining import running
+from imageapi.database.copying import CopyLines, format_lines
+from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
 from imageapi.database.transfers import add_images
-from imageapi.records.reading import read_record
+from imageapi.records.reading import parse_record
 from imageapi.settings import Settings
-from imageapi.transfer.reader import new_image
+from imageapi.transfer.reader import build_new_image
 from in_process import InProcess
 from pooler import pgbouncer
 
@@ -73,7 +73,7 @@ def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
 @pytest.fixture(scope="session")
 def server(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of an embedded PostgreSQL, stopped at the end."""
-    with running(tmp_path_factory.mktemp("data")) as dsn:
+    with run_embedded_server(tmp_path_factory.mktemp("data")) as dsn:
         yield dsn
 
 
@@ -182,13 +182,13 @@ def album() -> str:
 @pytest.fixture
 def add(database: Database, settings: Settings) -> AddRecords:
     async def add(records: Iterable[dict[str, Any]]) -> list[str]:
-        rendering = Rendering(settings.time_zone, settings.sizes)
-        images = [new_image(read_record(each), rendering) for each in records]
+        serializer = RecordSerializer(settings.time_zone, settings.sizes)
+        images = [build_new_image(parse_record(each), serializer) for each in records]
 
-        async def incoming() -> AsyncIterator[Lines]:
-            yield lines_of(images)
+        async def incoming() -> AsyncIterator[CopyLines]:
+            yield format_lines(images)
 
-        await add_images(database, incoming(), rendering.name)
+        await add_images(database, incoming(), serializer.name)
         return [image.record for image in images]
 
     return add

@@ -10,17 +10,17 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from imageapi.database.embedded.data_directory import DataDirectory, sighting
+from imageapi.database.embedded.data_directory import DataDirectory, read_holder
 from imageapi.database.embedded.privileges import (
     _REACHED,
     Account,
-    _permitted_capability,
+    _find_permitted_capability,
     _prctl,
     _try_to_reach,
 )
-from imageapi.database.embedded.programs import Programs
+from imageapi.database.embedded.programs import Binaries
 
-PROGRAMS = Programs.found()
+PROGRAMS = Binaries.found()
 IS_ROOT = os.geteuid() == 0
 _SCRIPT = Path(__file__).with_name("embedded_user.py")
 _MOST_SECONDS = 60.0
@@ -42,7 +42,7 @@ def ordinary(which: int) -> Account:
     needed = [Path(sys.executable), PROGRAMS.postgres, PROGRAMS.initdb]
     if _try_to_reach(account, DataDirectory(Path.cwd()), needed) == _REACHED:
         return account
-    return account._replace(capability=_permitted_capability())
+    return account._replace(capability=_find_permitted_capability())
 
 
 class ContainersRoot:
@@ -119,13 +119,13 @@ def answers(url: str) -> bool:
 
 
 def supervisor_pid(data_dir: Path) -> int:
-    holder = sighting(DataDirectory(data_dir)).holder
+    holder = read_holder(DataDirectory(data_dir)).holder
     assert holder is not None
     return holder.pid
 
 
 def has_new_supervisor(data_dir: Path, old_pid: int) -> bool:
-    holder = sighting(DataDirectory(data_dir)).holder
+    holder = read_holder(DataDirectory(data_dir)).holder
     return holder is not None and holder.pid != old_pid
 
 

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from imageapi.database.embedded.joining import DataDirectoryError, running
+from imageapi.database.embedded.joining import DataDirectoryError, run_embedded_server
 
 
 def say(*words: str) -> None:
@@ -16,7 +16,7 @@ def say(*words: str) -> None:
 
 def use(data_dir: Path) -> None:
     try:
-        with running(data_dir) as url:
+        with run_embedded_server(data_dir) as url:
             say("ready", url)
             sys.stdin.read()
     except DataDirectoryError as error:

@@ -159,7 +159,7 @@ class Caller:
 BODIES = {"updateImage": {"json": CHANGES}, "tagImages": {"json": TAGS}}
 OF_ALBUM_ONLY = {"listUntaggedImages", "listImages", "listTags", "listEvents", "tagImages"}
 OF_IMAGE = {"getImage", "updateImage", "deleteImage", "restoreImage", "tagImage", "untagImage"}
-OF_ALBUM = {*OF_ALBUM_ONLY, *OF_IMAGE, "uploadImage"}
+ALBUM_ERRORS = {*OF_ALBUM_ONLY, *OF_IMAGE, "uploadImage"}
 
 
 async def all_exchanges(document: dict[str, Any], dsn: str, empty_dsn: str, folder: Path) -> Seen:
@@ -232,9 +232,9 @@ async def _lives(call: Caller) -> None:
 
 async def _refusals(call: Caller) -> None:
     """Who may not, and what is not there."""
-    for operation in sorted(OF_ALBUM | {"listAlbums", "getToken"}):
+    for operation in sorted(ALBUM_ERRORS | {"listAlbums", "getToken"}):
         await call(operation, headers={}, **BODIES.get(operation, {}))
-    for operation in sorted(OF_ALBUM):
+    for operation in sorted(ALBUM_ERRORS):
         asked = BODIES.get(operation, {})
         await call(operation, headers=token_for("another"), **asked)
         await call(operation, album="no.album", **asked)
@@ -288,7 +288,7 @@ async def _without_issuer(document: dict[str, Any], dsn: str, folder: Path, seen
         call = Caller(document, client, seen)
         token = signed(HEADER | {"alg": "RS256"}, claims(ALBUM, *ABILITIES))
         headers = {"Authorization": f"Bearer {token}"}
-        for operation in sorted(OF_ALBUM - {"uploadImage"} | {"listAlbums", "getToken"}):
+        for operation in sorted(ALBUM_ERRORS - {"uploadImage"} | {"listAlbums", "getToken"}):
             await call(operation, headers=headers, **BODIES.get(operation, {}))
         await call.upload(png(), FIRST, headers=headers)
 
@@ -333,7 +333,7 @@ async def _stalling(over: asyncio.Event) -> AsyncIterator[bytes]:
 
 async def _each(call: Caller, more: set[str]) -> None:
     """Call all that asks the database."""
-    for operation in sorted(OF_ALBUM - {"uploadImage"} | {"listAlbums"} | more):
+    for operation in sorted(ALBUM_ERRORS - {"uploadImage"} | {"listAlbums"} | more):
         await call(operation, **BODIES.get(operation, {}))
     await call.upload(png(), FIRST)
     await call("getPicture", url=f"/assets/{ALBUM}/{FIRST}/{'x' * 22}/mini-120.jpg")

@@ -17,8 +17,8 @@ import pictures
 from conftest import Command
 from factories import PROJECT, record
 from faults import ALBUM, client_of
-from imageapi.database.embedded.joining import running
-from imageapi.database.embedded.programs import Programs
+from imageapi.database.embedded.joining import run_embedded_server
+from imageapi.database.embedded.programs import Binaries
 
 IMAGES = f"/api/v1/albums/{ALBUM}/images"
 BACKUP, RESTORE = re.findall(
@@ -29,7 +29,7 @@ RECORDS = [record(ALBUM, number) for number in range(10)]
 
 def run(block: str, command: Command, variables: dict[str, str]) -> None:
     """The lines of the page, with PostgreSQL's tools and the service's commands on PATH."""
-    tools = Programs.found().postgres.parent
+    tools = Binaries.found().postgres.parent
     path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["/bin/sh", "-euc", block],
@@ -53,12 +53,12 @@ class People:
         self.tagged: set[tuple[str, str]] = set()
 
     async def __aenter__(self) -> Self:
-        self._changing = [asyncio.create_task(self._change(name)) for name in range(3)]
+        self._change_album = [asyncio.create_task(self._change(name)) for name in range(3)]
         return self
 
     async def __aexit__(self, *_: object) -> None:
         self._is_over = True
-        await asyncio.gather(*self._changing)
+        await asyncio.gather(*self._change_album)
 
     async def _change(self, name: int) -> None:
         number = 0
@@ -102,7 +102,7 @@ async def test_what_is_restored_is_whole(environment: dict[str, str], tmp_path: 
         return Command({**environment, **settings}, tmp_path), told
 
     (tmp_path / "backup").mkdir()
-    with running(tmp_path / "data") as dsn, (tmp_path / "log").open("wb") as log:
+    with run_embedded_server(tmp_path / "data") as dsn, (tmp_path / "log").open("wb") as log:
         command, told = led_to(dsn, tmp_path / "store")
         assert command("import", "-", stdin=json.dumps(RECORDS).encode()).returncode == 0
         with command.serving(log=log) as service:

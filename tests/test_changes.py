@@ -15,14 +15,14 @@ from hypothesis import strategies as st
 
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
-from imageapi.albums.geometry import edited
+from imageapi.albums.geometry import apply_changes
 from imageapi.database import history
-from imageapi.database.changes import AlbumChange, changing
+from imageapi.database.changes import AlbumChange, album_change
 from imageapi.database.engine import Database
 from imageapi.database.errors import ChangeNotRecorded
-from imageapi.database.history import LARGEST_EVENT_CHUNK, History
+from imageapi.database.history import MAX_CHUNK_EVENTS, AlbumEvents
 from imageapi.records.image import Image
-from imageapi.records.reading import read_record
+from imageapi.records.reading import parse_record
 from test_routes import NOBODY
 
 ABILITIES = ("image_list", "image_tag", "image_update", "image_delete")
@@ -208,10 +208,10 @@ async def test_rotation_turns_the_crop_along(filled: Album) -> None:
 def test_crop_stays_within_the_image_however_it_is_turned(
     x: float, y: float, share: float, turns: list[int]
 ) -> None:
-    image: Image = read_record(record("a", width=400, height=300))
-    edited(image, {"crop_x": x, "crop_y": y, "crop_w": (400 - x) * share, "crop_h": 300 - y})
+    image: Image = parse_record(record("a", width=400, height=300))
+    apply_changes(image, {"crop_x": x, "crop_y": y, "crop_w": (400 - x) * share, "crop_h": 300 - y})
     for rotation in turns:
-        edited(image, {"rotation": rotation})
+        apply_changes(image, {"rotation": rotation})
         width, height = (300, 400) if rotation % 180 else (400, 300)
         assert min(image.crop_x, image.crop_y) >= 0
         assert image.crop_x + image.crop_w <= width + 1e-9
@@ -254,8 +254,8 @@ async def test_position_of_the_browser_gives_way_to_the_cameras(filled: Album) -
     assert [each["public_id"] for each in found] == [filled.ids[0]]
     image = await filled.ask("PATCH", path, json={"gps_html": None})
     assert (image["gps"], image["gps_html"]) == (None, None)
-    camera: Image = read_record(record("a", gps_exifs=[3, 4]))
-    edited(camera, {"gps_html": [1, 2]})
+    camera: Image = parse_record(record("a", gps_exifs=[3, 4]))
+    apply_changes(camera, {"gps_html": [1, 2]})
     assert camera.gps == [3, 4]
 
 
@@ -350,8 +350,8 @@ CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
     "find": ([None], {}),
     "find_by_digest": ([bytes(32)], {}),
     "following": ([UUID(int=0), 10], {}),
-    "in_trash_before": ([MOMENT, 10], {}),
-    "pictures_in_use": ([[UNKNOWN]], {}),
+    "list_trashed_before": ([MOMENT, 10], {}),
+    "find_pictures_in_use": ([[UNKNOWN]], {}),
     "add": ([], NEW_IMAGE),
     "update": ([[{"public_id": None, "tags": ["kitchen"]}]], {}),
     "remove": ([[None]], {}),
@@ -388,7 +388,7 @@ async def test_change_that_writes_without_an_event_raises_and_is_undone(
     sqlalchemy.event.listen(engine, "before_cursor_execute", note_sent)
     is_refused = False
     try:
-        async with changing(database, filled.album_id) as change:
+        async with album_change(database, filled.album_id) as change:
             await getattr(change, name)(*arguments, **named)
     except ChangeNotRecorded:
         is_refused = True
@@ -405,16 +405,16 @@ async def test_event_comes_after_the_last_write(filled: Album, database: Databas
     rows = [{"public_id": public_id, "tags": ["kitchen"]}]
     is_refused = False
     try:
-        async with changing(database, filled.album_id) as change:
-            await change.note("tag", [public_id], {}, {})
+        async with album_change(database, filled.album_id) as change:
+            await change.record_event("tag", [public_id], {}, {})
             await change.update(rows)
     except ChangeNotRecorded:
         is_refused = True
     assert is_refused
     assert await filled.events() == []
-    async with changing(database, filled.album_id) as change:
+    async with album_change(database, filled.album_id) as change:
         await change.update(rows)
-        await change.note("tag", [public_id], {}, {})
+        await change.record_event("tag", [public_id], {}, {})
     assert await filled.queue() == [1, 2]
 
 
@@ -423,7 +423,7 @@ async def test_own_error_of_a_change_comes_before_the_missing_event(
 ) -> None:
     is_passed_on = False
     try:
-        async with changing(database, filled.album_id) as change:
+        async with album_change(database, filled.album_id) as change:
             await change.remove([UUID(filled.ids[0])])
             raise KeyError  # noqa: TRY301 - what the block itself raises
     except KeyError:
@@ -480,14 +480,14 @@ async def test_lines_of_one_header_are_one_list(filled: Album) -> None:
 
 async def test_however_many_events_are_whole(filled: Album) -> None:
     """More than a chunk, in one answer or in pages of more than a chunk."""
-    for number in range(LARGEST_EVENT_CHUNK + 5):
+    for number in range(MAX_CHUNK_EVENTS + 5):
         method = "DELETE" if number % 2 else "PUT"
         await filled.ask(method, f"/images/{filled.ids[0]}/tags/a")
     events = await filled.events(0)
-    assert [event["version"] for event in events] == list(range(1, LARGEST_EVENT_CHUNK + 7))
-    page = f"/events?after=1&limit={LARGEST_EVENT_CHUNK + 2}"
-    assert await filled.ask("GET", page) == events[1 : LARGEST_EVENT_CHUNK + 3]
-    assert await filled.ask("GET", f"/events?after={LARGEST_EVENT_CHUNK + 6}&limit=1") == []
+    assert [event["version"] for event in events] == list(range(1, MAX_CHUNK_EVENTS + 7))
+    page = f"/events?after=1&limit={MAX_CHUNK_EVENTS + 2}"
+    assert await filled.ask("GET", page) == events[1 : MAX_CHUNK_EVENTS + 3]
+    assert await filled.ask("GET", f"/events?after={MAX_CHUNK_EVENTS + 6}&limit=1") == []
     assert await filled.ask("GET", f"/events?after={2**63 - 1}&limit=1000") == []
 
 
@@ -495,7 +495,7 @@ async def test_chunks_of_events_are_bounded_in_bytes(
     database: Database, filled: Album, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Each has as many as there is room for, and a large one is alone."""
-    monkeypatch.setattr(history, "LARGEST_EVENT_CHUNK_BYTES", 2000)
+    monkeypatch.setattr(history, "MAX_CHUNK_BYTES", 2000)
     tags = ["x" * 50 + str(each) for each in range(20)]
     for number in range(12):
         if number in (4, 5):
@@ -506,7 +506,7 @@ async def test_chunks_of_events_are_bounded_in_bytes(
             await filled.ask(method, f"/images/{filled.ids[0]}/tags/a")
     events = await filled.events(0)
     assert [event["version"] for event in events] == list(range(1, 14))
-    chunks = History(database).chunks(filled.album_id, 0)
+    chunks = AlbumEvents(database).chunks(filled.album_id, 0)
     sizes = [[len(each.before + each.after) for each in chunk] async for chunk in chunks]
     assert sum(map(len, sizes)) == 13
     assert all(sum(each) <= 2000 or len(each) == 1 for each in sizes)

@@ -34,13 +34,13 @@ def test_clock_that_jumps_does_not_let_the_expired_in() -> None:
     tokens = Tokens(SECRET, now=lambda: now[0])
     token = tokens.issue(ALBUM, ["image_list"], timedelta(hours=1))
     header = f"Bearer {token}".encode()
-    asyncio.run(tokens.of_header(header))
+    asyncio.run(tokens.verify_header(header))
     now[0] += 3601
-    assert tokens.remembered(header) is None
+    assert tokens.find_remembered(header) is None
     with pytest.raises(TokenExpired):
-        asyncio.run(tokens.of_header(header))
+        asyncio.run(tokens.verify_header(header))
     now[0] -= 7200
-    assert asyncio.run(tokens.of_header(header)).albums_with("image_list") == [ALBUM]
+    assert asyncio.run(tokens.verify_header(header)).albums_with("image_list") == [ALBUM]
 
 
 class Clock:
@@ -156,7 +156,7 @@ async def test_purge_with_a_wrong_clock_takes_nothing_of_an_upload(
     async with held_up(server, ALBUM_HELD.format(album=album)) as somebody_waits:
         adding = asyncio.create_task(sender.add(2))
         await somebody_waits()
-        purging_it = asyncio.create_task(purging.purge(app.state.studio, timedelta(days=30)))
+        purging_it = asyncio.create_task(purging.purge(app.state.backend, timedelta(days=30)))
         await asyncio.sleep(0.5)
     added = await adding
     await purging_it
@@ -169,7 +169,7 @@ async def test_upload_whose_picture_was_taken_is_not_answered(
     sender: Sender, app: FastAPI, album: str, server: str
 ) -> None:
     """Whatever took it: there is no record without its picture."""
-    root = app.state.studio.store.root / album
+    root = app.state.backend.store.root / album
     before = set(root.iterdir())
     async with held_up(server, ALBUM_HELD.format(album=album)) as somebody_waits:
         adding = asyncio.create_task(sender.add(2))

@@ -10,7 +10,7 @@ from conftest import Command
 from factories import SECRET
 from fixture_types import TokenFor
 from imageapi.app import create_app
-from imageapi.database.embedded.joining import running
+from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
 from imageapi.settings import Settings
@@ -32,7 +32,7 @@ async def test_clients_are_told_to_come_back(path: str, may: TokenFor) -> None:
 
 
 async def test_service_recovers_with_its_database(tmp_path: Path, may: TokenFor) -> None:
-    with running(tmp_path) as dsn:
+    with run_embedded_server(tmp_path) as dsn:
         database = Database(dsn)
         await migrate(database)
         await database.close()
@@ -48,7 +48,7 @@ async def test_service_recovers_with_its_database(tmp_path: Path, may: TokenFor)
 
             assert await status() == 503
             for _ in range(2):
-                with running(tmp_path):
+                with run_embedded_server(tmp_path):
                     assert await status() == 200
                 assert await status() == 503
 

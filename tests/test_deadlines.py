@@ -12,7 +12,7 @@ from imageapi.serving import APPLICATION, PROTOCOL
 from impatient import A_TENTH
 
 DATABASE = DatabaseDeadlines(
-    connect_seconds=5, read_seconds=10, change_seconds=15, exclusive_seconds=90
+    connect_seconds=5, read_seconds=10, change_seconds=15, advisory_lock_seconds=90
 )
 STORE = StoreDeadlines(connect_seconds=3, answer_seconds=10, write_seconds=30, retry_seconds=6)
 
@@ -27,7 +27,7 @@ def test_defaults_are_those_of_production() -> None:
 @pytest.mark.inside
 def test_service_has_the_defaults(app: FastAPI) -> None:
     assert app.state.database.deadlines == DATABASE
-    assert app.state.studio.store._deadlines == STORE
+    assert app.state.backend.store._deadlines == STORE
     assert app.state.renditions._seconds == 60
     assert app._body_seconds == 10  # type: ignore[attr-defined]  # ImageAPI's
 

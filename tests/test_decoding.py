@@ -17,11 +17,11 @@ import uvloop
 from PIL import Image
 
 from factories import PROJECT
-from imageapi.children.child import Child, Died
+from imageapi.children.child import WorkerDied, WorkerProcess
 from imageapi.pictures import decoding
-from imageapi.pictures.decoding import Decoders, Facts
-from imageapi.pictures.errors import DecodersBusy, NotDecoded, StoreAway, UnfitPicture
-from imageapi.pictures.formats import LONGEST_HEAD, sniff
+from imageapi.pictures.decoding import DecodePool, PictureFacts
+from imageapi.pictures.errors import DecodeFailed, DecodersBusy, InvalidPicture, StoreUnavailable
+from imageapi.pictures.formats import MAGIC_BYTES, detect_format
 from imageapi.pictures.views import View
 from pictures import (
     BLUE,
@@ -59,8 +59,8 @@ Keep = Callable[[bytes], Path]
 
 
 @pytest.fixture(scope="module")
-async def decoders() -> AsyncIterator[Decoders]:
-    decoders = Decoders(2, most_pixels=20_000_000, seconds=20)
+async def decoders() -> AsyncIterator[DecodePool]:
+    decoders = DecodePool(2, max_pixels=20_000_000, seconds=20)
     yield decoders
     await decoders.close()
 
@@ -85,7 +85,7 @@ def size(jpeg_: bytes) -> tuple[int, int]:
         return image.size
 
 
-def pids(decoders: Decoders) -> list[int]:
+def pids(decoders: DecodePool) -> list[int]:
     return [child._process.pid for child in decoders._children]
 
 
@@ -101,7 +101,7 @@ def told_by_linux(pid: int, name: str) -> str:
     return Path(f"/proc/{pid}/{name}").read_text()
 
 
-async def at_work(decoders: Decoders) -> int:
+async def at_work(decoders: DecodePool) -> int:
     """The number of a child that is at work, as soon as there is one."""
     async with asyncio.timeout(20):
         while not (busy := decoders._children - set(decoders._idle)):  # noqa: ASYNC110  # nobody tells
@@ -113,7 +113,7 @@ async def at_work(decoders: Decoders) -> int:
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-async def test_each_format_is_inspected(decoders: Decoders, keep: Keep, format_: str) -> None:
+async def test_each_format_is_inspected(decoders: DecodePool, keep: Keep, format_: str) -> None:
     facts = await decoders.inspect(keep(each_format()[format_]), format_, MINI)
     assert (facts.format, facts.width, facts.height) == (format_, 96, 64)
     assert size(facts.mini) == (48, 32)
@@ -123,12 +123,12 @@ async def test_each_format_is_inspected(decoders: Decoders, keep: Keep, format_:
         assert facts.position == pytest.approx([38.713750, -9.139333], abs=1e-6)
 
 
-async def test_nothing_written_by_a_camera_is_nothing(decoders: Decoders, keep: Keep) -> None:
+async def test_nothing_written_by_a_camera_is_nothing(decoders: DecodePool, keep: Keep) -> None:
     facts = await decoders.inspect(keep(written(marked(), "JPEG")), "jpg", MINI)
     assert (facts.exifs, facts.position) == ({}, None)
 
 
-async def test_broken_exif_is_left_out(decoders: Decoders, keep: Keep) -> None:
+async def test_broken_exif_is_left_out(decoders: DecodePool, keep: Keep) -> None:
     content = written(marked(), "JPEG", exif=b"Exif\0\0II*\0\xff\xff\xff\xff nothing")
     facts = await decoders.inspect(keep(content), "jpg", MINI)
     assert (facts.width, facts.exifs, facts.position) == (96, {}, None)
@@ -136,7 +136,7 @@ async def test_broken_exif_is_left_out(decoders: Decoders, keep: Keep) -> None:
 
 @pytest.mark.parametrize("orientation", range(1, 9))
 async def test_every_orientation_is_shown_upright(
-    decoders: Decoders, keep: Keep, orientation: int
+    decoders: DecodePool, keep: Keep, orientation: int
 ) -> None:
     pictures = {
         "jpg": eight_orientations()[orientation],
@@ -163,19 +163,19 @@ async def test_every_orientation_is_shown_upright(
     ],
 )
 async def test_every_kind_of_pixel_becomes_srgb(
-    decoders: Decoders, keep: Keep, format_: str, content: bytes
+    decoders: DecodePool, keep: Keep, format_: str, content: bytes
 ) -> None:
     assert corners(await decoders.render(keep(content), format_, MINI)) == list(CORNERS)
 
 
-async def test_grey_stays_grey(decoders: Decoders, keep: Keep) -> None:
+async def test_grey_stays_grey(decoders: DecodePool, keep: Keep) -> None:
     mini = await decoders.render(keep(grey_jpeg()), "jpg", MINI)
     with Image.open(io.BytesIO(mini)) as image:
         red, green, blue = image.convert("RGB").getpixel((5, 5))
     assert max(red, green, blue) - min(red, green, blue) <= 2
 
 
-async def test_what_is_transparent_becomes_white(decoders: Decoders, keep: Keep) -> None:
+async def test_what_is_transparent_becomes_white(decoders: DecodePool, keep: Keep) -> None:
     mini = await decoders.render(keep(png("RGBA")), "png", MINI)
     with Image.open(io.BytesIO(mini)) as image:
         assert min(image.getpixel((40, 10))) >= 250
@@ -184,7 +184,7 @@ async def test_what_is_transparent_becomes_white(decoders: Decoders, keep: Keep)
 
 @pytest.mark.parametrize(("format_", "content"), [("gif", gif(40)), ("webp", animated_webp(40))])
 async def test_of_many_frames_the_first_is_shown(
-    decoders: Decoders, keep: Keep, format_: str, content: bytes
+    decoders: DecodePool, keep: Keep, format_: str, content: bytes
 ) -> None:
     assert corners(await decoders.render(keep(content), format_, MINI)) == list(CORNERS)
 
@@ -192,7 +192,7 @@ async def test_of_many_frames_the_first_is_shown(
 # How it is shown
 
 
-async def test_a_view_is_turned_clockwise(decoders: Decoders, keep: Keep) -> None:
+async def test_a_view_is_turned_clockwise(decoders: DecodePool, keep: Keep) -> None:
     path = keep(jpeg(orientation=6))
     turned = {
         90: [BLUE, RED, YELLOW, GREEN],
@@ -206,7 +206,7 @@ async def test_a_view_is_turned_clockwise(decoders: Decoders, keep: Keep) -> Non
 
 
 @pytest.mark.parametrize("format_", FORMATS)
-async def test_a_view_shows_the_crop_alone(decoders: Decoders, keep: Keep, format_: str) -> None:
+async def test_a_view_shows_the_crop_alone(decoders: DecodePool, keep: Keep, format_: str) -> None:
     path = keep(each_format()[format_])
     for crop, colour in (
         ((2.5, 2, 40, 28), RED),
@@ -221,7 +221,7 @@ async def test_a_view_shows_the_crop_alone(decoders: Decoders, keep: Keep, forma
 
 @pytest.mark.parametrize("rotation", [0, 90])
 async def test_the_crop_is_as_large_as_asked_for(
-    decoders: Decoders, keep: Keep, rotation: int
+    decoders: DecodePool, keep: Keep, rotation: int
 ) -> None:
     path = keep(jpeg(2000, 1600))
     assert size(await decoders.render(path, "jpg", View(100, rotation, (0, 0, 400, 200)))) == (
@@ -232,11 +232,11 @@ async def test_the_crop_is_as_large_as_asked_for(
     assert size(await decoders.render(path, "jpg", View(9, rotation, (-5, 5000, 1, 1)))) == (1, 1)
 
 
-async def test_nothing_is_enlarged(decoders: Decoders, keep: Keep) -> None:
+async def test_nothing_is_enlarged(decoders: DecodePool, keep: Keep) -> None:
     assert size(await decoders.render(keep(jpeg()), "jpg", View(5000))) == (96, 64)
 
 
-async def test_what_the_camera_wrote_is_not_in_the_view(decoders: Decoders, keep: Keep) -> None:
+async def test_what_the_camera_wrote_is_not_in_the_view(decoders: DecodePool, keep: Keep) -> None:
     content = jpeg(gps=(38.7, -9.1), orientation=6)
     assert b"Exif" in content
     for view in (View(48), View(5000), View(48, 90, (1, 1, 50, 50))):
@@ -250,13 +250,13 @@ async def test_what_the_camera_wrote_is_not_in_the_view(decoders: Decoders, keep
 
 @pytest.mark.parametrize("format_", FORMATS)
 async def test_what_is_there_of_a_truncated_picture_is_shown(
-    decoders: Decoders, keep: Keep, format_: str
+    decoders: DecodePool, keep: Keep, format_: str
 ) -> None:
     whole = jpeg(1200, 800) if format_ == "jpg" else each_format()[format_]
     for part in (1, 20, 300, len(whole) // 2, len(whole) - 3):
         try:
             shown = await decoders.render(keep(whole[:part]), format_, MINI)
-        except UnfitPicture:
+        except InvalidPicture:
             assert format_ != "jpg" or part <= 300
         else:
             assert size(shown)[0] == 48
@@ -264,10 +264,12 @@ async def test_what_is_there_of_a_truncated_picture_is_shown(
 
 @linux
 async def test_a_bomb_is_refused_by_its_header(keep: Keep) -> None:
-    decoders = Decoders(1, most_pixels=100_000_000)
+    decoders = DecodePool(1, max_pixels=100_000_000)
     path = keep(bomb())
     began = time.monotonic()
-    with pytest.raises(UnfitPicture, match=r"400,000,000 pixels; at most 100,000,000 are taken\.$"):
+    with pytest.raises(
+        InvalidPicture, match=r"400,000,000 pixels; at most 100,000,000 are taken\.$"
+    ):
         await decoders.inspect(path, "png", MINI)
     assert time.monotonic() - began < 5
     status = told_by_linux(pids(decoders)[0], "status")
@@ -276,8 +278,8 @@ async def test_a_bomb_is_refused_by_its_header(keep: Keep) -> None:
     assert peak_kilobytes < 100_000
 
 
-async def test_too_many_frames_are_refused(decoders: Decoders, keep: Keep) -> None:
-    with pytest.raises(UnfitPicture, match=r"1,001 frames; at most 1,000 are taken\."):
+async def test_too_many_frames_are_refused(decoders: DecodePool, keep: Keep) -> None:
+    with pytest.raises(InvalidPicture, match=r"1,001 frames; at most 1,000 are taken\."):
         await decoders.inspect(keep(gif(1001)), "gif", MINI)
 
 
@@ -295,39 +297,39 @@ async def test_too_many_frames_are_refused(decoders: Decoders, keep: Keep) -> No
     ],
 )
 async def test_another_content_is_no_picture_of_the_format(
-    decoders: Decoders, keep: Keep, format_: str, content: bytes
+    decoders: DecodePool, keep: Keep, format_: str, content: bytes
 ) -> None:
-    with pytest.raises(UnfitPicture, match=r"^The picture cannot be decoded\.$"):
+    with pytest.raises(InvalidPicture, match=r"^The picture cannot be decoded\.$"):
         await decoders.inspect(keep(content), format_, MINI)
 
 
-async def test_a_picture_of_another_format_is_refused(decoders: Decoders, keep: Keep) -> None:
-    with pytest.raises(UnfitPicture):
+async def test_a_picture_of_another_format_is_refused(decoders: DecodePool, keep: Keep) -> None:
+    with pytest.raises(InvalidPicture):
         await decoders.inspect(keep(jpeg()), "png", MINI)
 
 
 async def test_a_file_that_is_not_there_is_no_fault_of_a_picture(
-    decoders: Decoders, tmp_path: Path
+    decoders: DecodePool, tmp_path: Path
 ) -> None:
-    with pytest.raises(StoreAway) as caught:
+    with pytest.raises(StoreUnavailable) as caught:
         await decoders.inspect(tmp_path / "nothing", "jpg", MINI)
     assert str(tmp_path) not in str(caught.value)
 
 
 @pytest.mark.parametrize("format_", FORMATS)
 async def test_damaged_pictures_are_shown_or_unfit_and_nothing_else(
-    decoders: Decoders, keep: Keep, format_: str
+    decoders: DecodePool, keep: Keep, format_: str
 ) -> None:
     whole = each_format()[format_]
 
-    async def outcome(seed: int) -> Facts | str:
+    async def outcome(seed: int) -> PictureFacts | str:
         try:
             return await decoders.inspect(keep(mutated(whole, seed)), format_, MINI)
-        except UnfitPicture as unfit:
+        except InvalidPicture as unfit:
             return str(unfit)
 
     outcomes = await asyncio.gather(*(outcome(seed) for seed in range(300)))
-    shown = [each for each in outcomes if isinstance(each, Facts)]
+    shown = [each for each in outcomes if isinstance(each, PictureFacts)]
     assert all(size(facts.mini) for facts in shown)
     sentences = {each for each in outcomes if isinstance(each, str)}
     assert all(re.fullmatch(r"The picture (cannot be decoded|has [^/]+)\.", s) for s in sentences)
@@ -339,7 +341,7 @@ async def test_damaged_pictures_are_shown_or_unfit_and_nothing_else(
 
 
 async def test_a_child_killed_at_rest_is_replaced(keep: Keep) -> None:
-    decoders = Decoders(1, most_pixels=10**6)
+    decoders = DecodePool(1, max_pixels=10**6)
     path = keep(jpeg())
     await decoders.inspect(path, "jpg", MINI)
     killed = pids(decoders)[0]
@@ -354,7 +356,7 @@ def test_children_killed_at_rest_are_replaced_under_uvloop(keep: Keep) -> None:
     path = keep(jpeg())
 
     async def kill_and_ask() -> None:
-        decoders = Decoders(1, most_pixels=10**6)
+        decoders = DecodePool(1, max_pixels=10**6)
         for pause in (0, 0, 0.01, 0.1):
             await decoders.inspect(path, "jpg", MINI)
             os.kill(pids(decoders)[0], signal.SIGKILL)
@@ -365,7 +367,7 @@ def test_children_killed_at_rest_are_replaced_under_uvloop(keep: Keep) -> None:
 
 
 async def test_a_used_child_killed_at_work_is_not_noticed(keep: Keep) -> None:
-    decoders = Decoders(1, most_pixels=10**8)
+    decoders = DecodePool(1, max_pixels=10**8)
     await decoders.inspect(keep(jpeg()), "jpg", MINI)
     slow = asyncio.create_task(decoders.inspect(keep(bomb(6000)), "png", MINI))
     os.kill(await at_work(decoders), signal.SIGKILL)
@@ -374,24 +376,24 @@ async def test_a_used_child_killed_at_work_is_not_noticed(keep: Keep) -> None:
 
 
 async def test_a_picture_that_kills_a_new_child_is_unfit_and_disturbs_nobody(keep: Keep) -> None:
-    decoders = Decoders(2, most_pixels=10**9)
+    decoders = DecodePool(2, max_pixels=10**9)
     path = keep(jpeg())
     slow = asyncio.create_task(decoders.inspect(keep(bomb()), "png", MINI))
     killed = await at_work(decoders)
     others = [asyncio.create_task(decoders.inspect(path, "jpg", MINI)) for _ in range(5)]
     os.kill(killed, signal.SIGKILL)
-    with pytest.raises(UnfitPicture, match=r"^The picture cannot be decoded\.$"):
+    with pytest.raises(InvalidPicture, match=r"^The picture cannot be decoded\.$"):
         await slow
     assert all(facts.width == 96 for facts in await asyncio.gather(*others))
     await decoders.close()
 
 
 async def test_a_picture_that_takes_too_long_is_unfit_and_its_child_ends(keep: Keep) -> None:
-    decoders = Decoders(1, most_pixels=10**9, seconds=0.4)
+    decoders = DecodePool(1, max_pixels=10**9, seconds=0.4)
     began = time.monotonic()
     slow = asyncio.create_task(decoders.inspect(keep(bomb()), "png", View(5000)))
     child = await at_work(decoders)
-    with pytest.raises(UnfitPicture, match=r"^The picture takes too long to decode\.$"):
+    with pytest.raises(InvalidPicture, match=r"^The picture takes too long to decode\.$"):
         await slow
     assert time.monotonic() - began < 5
     await decoders.close()
@@ -399,23 +401,23 @@ async def test_a_picture_that_takes_too_long_is_unfit_and_its_child_ends(keep: K
 
 
 async def test_a_turn_is_not_waited_for_without_end(keep: Keep) -> None:
-    decoders = Decoders(1, most_pixels=10**9, seconds=1)
+    decoders = DecodePool(1, max_pixels=10**9, seconds=1)
     path = keep(bomb())
     slow = asyncio.create_task(decoders.inspect(path, "png", View(5000)))
     await at_work(decoders)
     began = time.monotonic()
     waiting = [decoders.inspect(path, "png", View(5000)) for _ in range(20)]
     told = await asyncio.gather(slow, *waiting, return_exceptions=True)
-    assert {type(each) for each in told} == {NotDecoded, DecodersBusy}
+    assert {type(each) for each in told} == {DecodeFailed, DecodersBusy}
     assert time.monotonic() - began < 15  # one after the other would take more than twenty
     await decoders.close()
 
 
 async def test_a_child_whose_parent_is_away_ends_by_itself(keep: Keep) -> None:
-    decoders = Decoders(1, most_pixels=10**9)
+    decoders = DecodePool(1, max_pixels=10**9)
     child = await decoders._started()
     job = decoders._job(keep(bomb()), "png", View(5000), inspect=False) | {"seconds": 0.2}
-    with pytest.raises(Died):
+    with pytest.raises(WorkerDied):
         await child.ask(job)
     assert await child._process.wait() == -signal.SIGALRM
     idle = await decoders._started()
@@ -426,7 +428,7 @@ async def test_a_child_whose_parent_is_away_ends_by_itself(keep: Keep) -> None:
 
 @linux
 async def test_memory_is_bounded(keep: Keep) -> None:
-    decoders = Decoders(1, most_pixels=10**6)
+    decoders = DecodePool(1, max_pixels=10**6)
     await decoders.inspect(keep(jpeg()), "jpg", MINI)
     limits = told_by_linux(pids(decoders)[0], "limits")
     await decoders.close()
@@ -438,7 +440,7 @@ async def test_memory_is_bounded(keep: Keep) -> None:
 
 
 async def test_who_stops_waiting_leaves_no_child_at_work(keep: Keep) -> None:
-    decoders = Decoders(2, most_pixels=10**9)
+    decoders = DecodePool(2, max_pixels=10**9)
     path, slow_path = keep(jpeg()), keep(bomb())
     for pause in (0, 0.001, 0.01, 0.1, 0.3):
         slow = asyncio.create_task(decoders.inspect(slow_path, "png", View(5000)))
@@ -453,7 +455,7 @@ async def test_who_stops_waiting_leaves_no_child_at_work(keep: Keep) -> None:
 
 
 async def test_close_leaves_no_process(keep: Keep) -> None:
-    decoders = Decoders(3, most_pixels=10**9)
+    decoders = DecodePool(3, max_pixels=10**9)
     path = keep(jpeg())
     await asyncio.gather(*(decoders.inspect(path, "jpg", MINI) for _ in range(6)))
     slow = asyncio.create_task(decoders.inspect(keep(bomb()), "png", View(5000)))
@@ -470,7 +472,7 @@ async def test_close_leaves_no_process(keep: Keep) -> None:
 
 @pytest.mark.parametrize("pause", [0, 0.0005, 0.002, 0.01, 0.05, 0.2])
 async def test_close_at_any_moment_leaves_no_process(keep: Keep, pause: float) -> None:
-    decoders = Decoders(2, most_pixels=10**9)
+    decoders = DecodePool(2, max_pixels=10**9)
     path = keep(bomb())
     jobs = [asyncio.create_task(decoders.render(path, "png", View(5000))) for _ in range(4)]
     await asyncio.sleep(pause)
@@ -483,13 +485,13 @@ async def test_close_at_any_moment_leaves_no_process(keep: Keep, pause: float) -
 
 
 async def test_no_child_is_started_before_it_is_needed() -> None:
-    decoders = Decoders(2, most_pixels=10**6)
+    decoders = DecodePool(2, max_pixels=10**6)
     assert not decoders._children
     await decoders.close()
 
 
 async def test_many_jobs_share_few_children(keep: Keep) -> None:
-    decoders = Decoders(2, most_pixels=10**6)
+    decoders = DecodePool(2, max_pixels=10**6)
     paths = [keep(jpeg(96 + number, 64)) for number in range(20)]
     facts = await asyncio.gather(*(decoders.inspect(path, "jpg", MINI) for path in paths))
     assert [each.width for each in facts] == [96 + number for number in range(20)]
@@ -500,8 +502,8 @@ async def test_many_jobs_share_few_children(keep: Keep) -> None:
 async def test_a_child_is_replaced_after_many_jobs(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "MOST_JOBS", 3)
-    decoders = Decoders(1, most_pixels=10**6)
+    monkeypatch.setattr(decoding, "MAX_JOBS", 3)
+    decoders = DecodePool(1, max_pixels=10**6)
     path = keep(jpeg())
     seen = set()
     for _ in range(7):
@@ -537,8 +539,8 @@ async def test_an_answer_that_is_none_counts_as_death(answer: bytes) -> None:
         stdin=asyncio.subprocess.PIPE,
         stdout=asyncio.subprocess.PIPE,
     )
-    child = Child(process)
-    with pytest.raises(Died):
+    child = WorkerProcess(process)
+    with pytest.raises(WorkerDied):
         await child.ask({})
     child.kill()
     await child.end()
@@ -562,9 +564,9 @@ TRUE: dict[str, Any] = {"width": 9, "height": 9, "exifs": {}, "position": None}
     ],
 )
 def test_facts_that_cannot_be_are_not_believed(changes: dict[str, Any]) -> None:
-    assert decoding._facts(TRUE, "jpg", 100, b"").width == 9
+    assert decoding._parse_facts(TRUE, "jpg", 100, b"").width == 9
     with pytest.raises(decoding._MALFORMED):
-        decoding._facts(TRUE | changes, "jpg", 100, b"")
+        decoding._parse_facts(TRUE | changes, "jpg", 100, b"")
 
 
 # Real photographs
@@ -572,7 +574,9 @@ def test_facts_that_cannot_be_are_not_believed(changes: dict[str, Any]) -> None:
 
 def photographs() -> list[Any]:
     files = sorted(PHOTOS.iterdir()) if PHOTOS.is_dir() else []
-    named = [(path, sniff(path.read_bytes()[:LONGEST_HEAD])) for path in files if path.is_file()]
+    named = [
+        (path, detect_format(path.read_bytes()[:MAGIC_BYTES])) for path in files if path.is_file()
+    ]
     reason = f"no photographs in {PHOTOS}: name a folder in IMAGEAPI_TEST_PHOTOS"
     return [pytest.param(path, name, id=path.name) for path, name in named if name] or [
         pytest.param(PHOTOS, "", marks=pytest.mark.skip(reason=reason))
@@ -581,7 +585,7 @@ def photographs() -> list[Any]:
 
 @pytest.mark.parametrize(("photograph", "format_"), photographs())
 async def test_real_photographs_are_decoded(
-    decoders: Decoders, photograph: Path, format_: str
+    decoders: DecodePool, photograph: Path, format_: str
 ) -> None:
     facts = await decoders.inspect(photograph, format_, View(480))
     width, height = size(facts.mini)

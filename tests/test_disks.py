@@ -17,7 +17,7 @@ from conftest import Command
 from embedded_processes import postmaster_pid
 from factories import record
 from faults import ALBUM, checked, client_of, under_load
-from imageapi.database.embedded.joining import running
+from imageapi.database.embedded.joining import run_embedded_server
 
 RECORDS = [record(ALBUM, number) for number in range(20)]
 PUBLIC_IDS = [each["public_id"] for each in RECORDS]
@@ -92,7 +92,7 @@ async def test_database_on_a_full_disk(
 
 async def end_what_is_written_ahead(data_dir: Path) -> None:
     """Have PostgreSQL need a new file for its log: it ends, as where all of them are full."""
-    with running(data_dir) as dsn:
+    with run_embedded_server(data_dir) as dsn:
         administrator = await asyncpg.connect(dsn)
         async with asyncio.timeout(20):
             while not administrator.is_closed():

@@ -37,9 +37,9 @@ from embedded_processes import (
 from imageapi.database.embedded import data_directory, supervisor
 from imageapi.database.embedded.cluster import Cluster, Log
 from imageapi.database.embedded.data_directory import DataDirectory, Lock
-from imageapi.database.embedded.joining import DataDirectoryError, running
-from imageapi.database.embedded.privileges import Account, account_for
-from imageapi.database.embedded.programs import Programs
+from imageapi.database.embedded.joining import DataDirectoryError, run_embedded_server
+from imageapi.database.embedded.privileges import Account, choose_account
+from imageapi.database.embedded.programs import Binaries
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
@@ -102,7 +102,7 @@ def name_other_machine(data_dir: Path) -> Path:
 
 
 def refusal(data_dir: Path) -> str:
-    with pytest.raises(DataDirectoryError) as refused, running(data_dir):
+    with pytest.raises(DataDirectoryError) as refused, run_embedded_server(data_dir):
         pass
     assert "\n" not in str(refused.value)
     return str(refused.value)
@@ -112,14 +112,14 @@ def refusal(data_dir: Path) -> str:
 
 
 def test_data_is_kept_from_one_run_to_the_next(data_dir: Path) -> None:
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         sql(url, "create table t (n int)", "insert into t values (1)")
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         assert sql(url, "select n from t") == "1"
 
 
 def test_last_one_out_stops_it_cleanly(data_dir: Path) -> None:
-    with running(data_dir):
+    with run_embedded_server(data_dir):
         pids = supervisor_pid(data_dir), postmaster_pid(data_dir)
     assert has_stopped_cleanly(data_dir)
     eventually(lambda: not any(is_alive(pid) for pid in pids))
@@ -128,7 +128,7 @@ def test_last_one_out_stops_it_cleanly(data_dir: Path) -> None:
 
 
 def test_database_is_utf8_with_checksums_and_no_port(data_dir: Path) -> None:
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         names = ("server_encoding", "data_checksums", "listen_addresses")
         assert [sql(url, f"show {name}") for name in names] == ["UTF8", "on", ""]
         query = "select datlocprovider, datlocale from pg_database where datname = 'imageapi'"
@@ -136,7 +136,7 @@ def test_database_is_utf8_with_checksums_and_no_port(data_dir: Path) -> None:
 
 
 def test_only_the_owner_may_look_in(data_dir: Path) -> None:
-    with running(data_dir):
+    with run_embedded_server(data_dir):
         for name in (".", "postgres", "run", "run/.s.PGSQL.5432"):
             assert stat.S_IMODE((data_dir / name).stat().st_mode) == 0o700, name
         for name in ("postgres.lock", "postgres.log"):
@@ -148,7 +148,7 @@ def test_server_has_a_session_of_its_own_and_no_secret(
 ) -> None:
     monkeypatch.setenv("IMAGEAPI_TOKEN_SECRET", "hush")
     monkeypatch.setenv("PGPORT", "6543")
-    with running(data_dir):
+    with run_embedded_server(data_dir):
         for pid in (supervisor_pid(data_dir), postmaster_pid(data_dir)):
             assert os.getsid(pid) != os.getsid(0)
             environment = Path(f"/proc/{pid}/environ").read_bytes()
@@ -158,7 +158,7 @@ def test_server_has_a_session_of_its_own_and_no_secret(
 
 @pytest.mark.parametrize("name", ["l" + "o" * 120 + "ng", "a, b", "100%", "é:@?"])
 def test_any_path_will_do(tmp_path: Path, name: str) -> None:
-    with running(tmp_path / name) as url:
+    with run_embedded_server(tmp_path / name) as url:
         assert answers(url)
         elsewhere = Path(re.findall(r"host=([^&]*)", url)[0])
         assert elsewhere.parent == Path("/tmp")
@@ -170,13 +170,13 @@ def test_path_with_spaces(tmp_path: Path) -> None:
     # `tmp_path` itself is long: a short folder shows that a space may stand in the URL.
     folder = DataDirectory(Path("/d/my data"))
     assert folder.sockets(1) == Path("/d/my data/run")
-    with running(tmp_path / "my data") as url:
+    with run_embedded_server(tmp_path / "my data") as url:
         assert answers(url)
 
 
 def test_settings_can_be_nested_in_one_process(data_dir: Path) -> None:
-    with running(data_dir) as first:
-        with running(data_dir) as second:
+    with run_embedded_server(data_dir) as first:
+        with run_embedded_server(data_dir) as second:
             assert first == second
         assert answers(first)
     assert has_stopped_cleanly(data_dir)
@@ -229,7 +229,7 @@ def test_user_that_is_killed_counts_no_more(data_dir: Path, user: Callable[..., 
     killed.kill()
     await_stop(data_dir)
     assert has_stopped_cleanly(data_dir)
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         assert sql(url, "select n from t") == "1"
 
 
@@ -237,7 +237,7 @@ def test_everything_killed_at_once_loses_nothing(data_dir: Path, user: Callable[
     killed = user(data_dir)
     sql(killed.url, "create table t as select 1 as n")
     kill(killed.process.pid, supervisor_pid(data_dir), postmaster_pid(data_dir))
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         assert sql(url, "select n from t") == "1"
 
 
@@ -252,7 +252,7 @@ def test_server_stops_when_its_supervisor_is_killed_with_its_user(
 
 
 def test_user_survives_its_supervisor(data_dir: Path) -> None:
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         first = supervisor_pid(data_dir)
         kill(first)
         eventually(lambda: answers(url) and has_new_supervisor(data_dir, first))
@@ -260,7 +260,7 @@ def test_user_survives_its_supervisor(data_dir: Path) -> None:
 
 
 def test_server_that_is_killed_starts_again(data_dir: Path) -> None:
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         sql(url, "create table t as select 1 as n")
         first, supervisor = postmaster_pid(data_dir), supervisor_pid(data_dir)
         kill(first)
@@ -309,7 +309,7 @@ def test_server_that_stays_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> No
     ours = object.__new__(supervisor.Supervisor)
     ours._stuck_since = math.inf
     ours._cluster = SimpleNamespace(is_stuck=lambda _: next(told, True))
-    ours._pump = lambda *_: None
+    ours._poll = lambda *_: None
     server = subprocess.Popen(["sleep", "60"])
     for _ in range(3):
         ours._end_if_stuck(server)
@@ -322,7 +322,7 @@ def test_server_that_stays_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_supervisor_stays_until_its_users_leave(data_dir: Path) -> None:
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         supervisor = supervisor_pid(data_dir)
         for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
             os.kill(supervisor, number)
@@ -344,7 +344,7 @@ def test_initdb_killed_in_the_middle_leaves_nothing_half_made(
 def test_leftovers_of_a_killed_initdb_are_removed(data_dir: Path) -> None:
     (data_dir / "postgres.new" / "base").mkdir(parents=True)
     (data_dir / "postgres.new" / "PG_VERSION").write_text("18\n")
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         assert answers(url)
     assert not (data_dir / "postgres.new").exists()
 
@@ -353,7 +353,7 @@ def test_leftovers_of_a_killed_initdb_are_removed(data_dir: Path) -> None:
 
 
 def server_account(data_dir: Path) -> Account | None:
-    return account_for(DataDirectory(data_dir), [PROGRAMS.postgres])
+    return choose_account(DataDirectory(data_dir), [PROGRAMS.postgres])
 
 
 def as_server(data_dir: Path, *command: str | Path) -> "subprocess.Popen[bytes]":
@@ -364,7 +364,7 @@ def as_server(data_dir: Path, *command: str | Path) -> "subprocess.Popen[bytes]"
 
 
 def test_stale_pid_file_harms_nobody(data_dir: Path) -> None:
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         sql(url, "create table t as select 1 as n")
         pid_file = (data_dir / "postgres" / "postmaster.pid").read_text()
     innocent = as_server(data_dir, "sleep", "600")
@@ -374,7 +374,7 @@ def test_stale_pid_file_harms_nobody(data_dir: Path) -> None:
         (data_dir / "run" / ".s.PGSQL.5432.lock").write_text(f"{innocent.pid}\n")
         for path in (stale, data_dir / "run" / ".s.PGSQL.5432.lock"):
             shutil.chown(path, stale.parent.stat().st_uid, stale.parent.stat().st_gid)
-        with running(data_dir) as url:
+        with run_embedded_server(data_dir) as url:
             assert sql(url, "select n from t") == "1"
         assert innocent.poll() is None
     finally:
@@ -383,12 +383,12 @@ def test_stale_pid_file_harms_nobody(data_dir: Path) -> None:
 
 
 def test_stale_socket_lock_without_a_pid_file_harms_nobody(data_dir: Path) -> None:
-    with running(data_dir):
+    with run_embedded_server(data_dir):
         pass
     innocent = as_server(data_dir, "sleep", "600")
     try:
         (data_dir / "run" / ".s.PGSQL.5432.lock").write_text(f"{innocent.pid}\n")
-        with running(data_dir) as url:
+        with run_embedded_server(data_dir) as url:
             assert answers(url)
         assert innocent.poll() is None
     finally:
@@ -397,7 +397,7 @@ def test_stale_socket_lock_without_a_pid_file_harms_nobody(data_dir: Path) -> No
 
 
 def test_server_of_the_operators_own_is_left_alone(data_dir: Path) -> None:
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         pass
     cluster, run = data_dir / "postgres", data_dir / "run"
     options = ["-c", "listen_addresses=", "-k", str(run)]
@@ -422,7 +422,7 @@ def test_file_in_place_of_the_directory(data_dir: Path) -> None:
 
 
 def test_data_of_another_version(data_dir: Path) -> None:
-    with running(data_dir):
+    with run_embedded_server(data_dir):
         pass
     for version in ("9.6", "16", "99"):
         (data_dir / "postgres" / "PG_VERSION").write_text(f"{version}\n")
@@ -437,7 +437,7 @@ def test_something_else_in_the_servers_place(data_dir: Path) -> None:
 
 
 def test_configuration_that_postgresql_refuses_is_quoted(data_dir: Path) -> None:
-    with running(data_dir):
+    with run_embedded_server(data_dir):
         pass
     (data_dir / "postgres" / "pg_hba.conf").unlink()
     assert "PostgreSQL does not start" in refusal(data_dir)
@@ -448,13 +448,13 @@ def test_without_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(DataDirectoryError, match="no PostgreSQL programs are installed"):
-        Programs.found()
+        Binaries.found()
 
 
 def test_programs_on_path_serve_where_there_is_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(PROGRAMS.postgres.parent))
-    assert Programs.found() == PROGRAMS
+    assert Binaries.found() == PROGRAMS
 
 
 def test_folder_of_sockets_that_is_a_link_is_refused(tmp_path: Path, data_dir: Path) -> None:
@@ -498,7 +498,7 @@ def test_directory_that_another_machine_has_locked(data_dir: Path) -> None:
 def test_machine_that_is_gone_is_succeeded(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(data_directory, "BEAT_SECONDS", 0.2)
     name_other_machine(data_dir)
-    with running(data_dir) as url:
+    with run_embedded_server(data_dir) as url:
         assert answers(url)
         first = (data_dir / "postgres.lock").read_text()
         assert "elsewhere" not in first
@@ -506,7 +506,7 @@ def test_machine_that_is_gone_is_succeeded(data_dir: Path, monkeypatch: pytest.M
 
 
 def test_holder_that_never_answers(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imageapi.database.embedded.joining._PATIENCE_SECONDS", 0.1)
+    monkeypatch.setattr("imageapi.database.embedded.joining._SUPERVISOR_TIMEOUT_SECONDS", 0.1)
     data_dir.mkdir()
     lock = Lock.take(DataDirectory(data_dir))
     assert lock is not None
@@ -556,7 +556,7 @@ def test_ordinary_user_starts_and_stops_it(data_dir: Path, user: Callable[..., U
 def test_root_under_a_folder_of_roots_alone(tmp_path: Path, user: Callable[..., User]) -> None:
     closed = tmp_path / "closed"
     closed.mkdir(mode=0o700)
-    with running(closed / "data") as url:
+    with run_embedded_server(closed / "data") as url:
         server = Path(f"/proc/{postmaster_pid(closed / 'data')}/status").read_text()
         nobody = pwd.getpwnam("nobody").pw_uid
         assert re.search(rf"^Uid:\t{nobody}\t{nobody}\t{nobody}\t{nobody}$", server, re.MULTILINE)
@@ -611,10 +611,10 @@ def open_folder() -> Iterator[Path]:
 def test_no_capability_is_kept_where_none_is_needed(open_folder: Path) -> None:
     ann = ordinary(0)
     data_dir = owned_by(open_folder / "data", ann)
-    found = account_for(DataDirectory(data_dir), [PROGRAMS.postgres])
+    found = choose_account(DataDirectory(data_dir), [PROGRAMS.postgres])
     if found is None or found.capability is not None:
         pytest.skip("the programs are in a folder of root's alone")
-    with running(data_dir):
+    with run_embedded_server(data_dir):
         for pid in (supervisor_pid(data_dir), postmaster_pid(data_dir)):
             status = Path(f"/proc/{pid}/status").read_text()
             assert len(re.findall(r"^Cap(?:Prm|Eff|Amb):\t0+$", status, re.MULTILINE)) == 3
@@ -635,7 +635,7 @@ def test_users_directory_stays_the_users_after_root_used_it(
 ) -> None:
     ann = ordinary(0)
     owned_by(data_dir, ann)
-    with running(data_dir) as url:  # as root
+    with run_embedded_server(data_dir) as url:  # as root
         sql(url, "create table t as select 1 as n")
         assert owners(data_dir) == {ann.uid}
         beside = user(data_dir, ann)

@@ -18,11 +18,11 @@ from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
 from imageapi.pictures.exif import (
-    LARGEST_JSON_BYTES,
-    LONGEST_LIST,
-    LONGEST_TEXT,
-    exif_position,
-    exif_values,
+    MAX_EXIF_JSON_BYTES,
+    MAX_LIST_VALUES,
+    MAX_TEXT_CHARACTERS,
+    read_exif_position,
+    read_exif_values,
 )
 
 # Pillow warns of damage while it reads; here damage is the subject.
@@ -93,7 +93,7 @@ def photograph() -> Image.Exif:
 
 
 def as_json(exif: Image.Exif) -> str:
-    return json.dumps(exif_values(exif), allow_nan=False, separators=(",", ":"))
+    return json.dumps(read_exif_values(exif), allow_nan=False, separators=(",", ":"))
 
 
 def strings(value: Any) -> list[str]:
@@ -106,22 +106,22 @@ def strings(value: Any) -> list[str]:
 
 def assert_fit_for_json(exif: Image.Exif) -> None:
     """Whatever the exif holds: encodable, within the limits, each text clean, a place on Earth."""
-    values = exif_values(exif)
+    values = read_exif_values(exif)
     assert json.loads(as_json(exif)) == values
-    assert len(as_json(exif)) <= LARGEST_JSON_BYTES
+    assert len(as_json(exif)) <= MAX_EXIF_JSON_BYTES
     json.dumps(values, ensure_ascii=False, allow_nan=False).encode()
     for text in strings(values):
-        assert len(text) <= LONGEST_TEXT
+        assert len(text) <= MAX_TEXT_CHARACTERS
         assert {unicodedata.category(each) for each in set(text) - set("\n\t")}.isdisjoint(
             {"Cc", "Cs"}
         )
-    if (position := exif_position(exif)) is not None:
+    if (position := read_exif_position(exif)) is not None:
         assert abs(position[0]) <= 90
         assert abs(position[1]) <= 180
 
 
 def test_values_of_a_photograph_come_in_the_order_of_their_ifds() -> None:
-    values = exif_values(through_jpeg(photograph()))
+    values = read_exif_values(through_jpeg(photograph()))
     assert values == {
         "Make": "NIKON",
         "Orientation": 6,
@@ -144,19 +144,19 @@ def test_values_of_a_photograph_come_in_the_order_of_their_ifds() -> None:
 
 
 def test_whole_numbers_are_ints() -> None:
-    values = exif_values(through_jpeg(photograph()))
+    values = read_exif_values(through_jpeg(photograph()))
     assert isinstance(values["XResolution"], int)
     assert isinstance(values["ExposureTime"], float)
 
 
 def test_photograph_without_exif_has_no_values_and_no_position() -> None:
     exif = through_jpeg(Image.Exif())
-    assert exif_values(exif) == {}
-    assert exif_position(exif) is None
+    assert read_exif_values(exif) == {}
+    assert read_exif_position(exif) is None
 
 
 def test_exif_that_was_never_written_reads_the_same() -> None:
-    assert exif_values(photograph()) == exif_values(through_jpeg(photograph()))
+    assert read_exif_values(photograph()) == read_exif_values(through_jpeg(photograph()))
 
 
 @pytest.mark.parametrize(
@@ -164,21 +164,23 @@ def test_exif_that_was_never_written_reads_the_same() -> None:
 )
 def test_blocks_of_other_standards_and_pointers_are_left_out(tag: int) -> None:
     for value in (b"text", "text", 7, (7, 8)):
-        assert exif_values(exif_of({tag: value})) == {}
+        assert read_exif_values(exif_of({tag: value})) == {}
 
 
 def test_tags_without_a_known_name_are_left_out() -> None:
     exif = exif_of({0xFEDC: 1}, {0xFEDC: "a"}, {200: "b"})
-    assert exif_values(exif) == {}
+    assert read_exif_values(exif) == {}
 
 
 def test_thumbnail_and_interoperability_ifds_are_left_out() -> None:
     exif = exif_of({Base.Make: "a"}, {IFD.Interop: {1: "R98"}})
-    assert exif_values(through_jpeg(exif)) == {"Make": "a"}
+    assert read_exif_values(through_jpeg(exif)) == {"Make": "a"}
 
 
 def test_of_two_tags_with_one_name_the_first_stays() -> None:
-    assert exif_values(exif_of({Base.Software: "a"}, {Base.Software: "b"})) == {"Software": "a"}
+    assert read_exif_values(exif_of({Base.Software: "a"}, {Base.Software: "b"})) == {
+        "Software": "a"
+    }
 
 
 @pytest.mark.parametrize(
@@ -193,11 +195,11 @@ def test_of_two_tags_with_one_name_the_first_stays() -> None:
     ],
 )
 def test_texts_are_repaired_and_trimmed(written: bytes, read: str) -> None:
-    assert exif_values(tiff((Base.Artist, 2, written))) == {"Artist": read}
+    assert read_exif_values(tiff((Base.Artist, 2, written))) == {"Artist": read}
 
 
 def test_lone_surrogates_are_dropped() -> None:
-    assert exif_values(exif_of({Base.Artist: "a\ud800b"})) == {"Artist": "ab"}
+    assert read_exif_values(exif_of({Base.Artist: "a\ud800b"})) == {"Artist": "ab"}
 
 
 @pytest.mark.parametrize(
@@ -213,7 +215,9 @@ def test_lone_surrogates_are_dropped() -> None:
     ],
 )
 def test_comment_is_read_by_its_character_code(order: str, comment: bytes, read: str) -> None:
-    assert exif_values(tiff((Base.UserComment, 7, comment), order=order)) == {"UserComment": read}
+    assert read_exif_values(tiff((Base.UserComment, 7, comment), order=order)) == {
+        "UserComment": read
+    }
 
 
 @pytest.mark.parametrize(
@@ -221,13 +225,13 @@ def test_comment_is_read_by_its_character_code(order: str, comment: bytes, read:
     [bytes(8) + b"text", b"JIS\0\0\0\0\0text", b"text", b"UNICODE\0\xd8\xd8\xd8\xd8"],
 )
 def test_comment_without_a_readable_code_is_left_out(comment: bytes) -> None:
-    assert exif_values(tiff((Base.UserComment, 7, comment))) == {}
+    assert read_exif_values(tiff((Base.UserComment, 7, comment))) == {}
 
 
 @pytest.mark.parametrize("tag", [GPS.GPSProcessingMethod, GPS.GPSAreaInformation])
 def test_gps_texts_are_read_by_their_character_code(tag: GPS) -> None:
     exif = through_jpeg(exif_of(gps={tag: b"ASCII\0\0\0NETWORK\0"}))
-    assert exif_values(exif) == {tag.name: "NETWORK"}
+    assert read_exif_values(exif) == {tag.name: "NETWORK"}
 
 
 @pytest.mark.parametrize(
@@ -236,17 +240,17 @@ def test_gps_texts_are_read_by_their_character_code(tag: GPS) -> None:
 @pytest.mark.parametrize("shape", [bytes, tuple])
 def test_windows_texts_are_utf_16(tag: Base, shape: Callable[[bytes], Any]) -> None:
     written = shape("Été 🌸\0".encode("utf-16-le"))
-    assert exif_values(exif_of({tag: written})) == {tag.name: "Été 🌸"}
+    assert read_exif_values(exif_of({tag: written})) == {tag.name: "Été 🌸"}
 
 
 @pytest.mark.parametrize("value", [(256, 0), (-1, 0), (IFDRational(1),), 10**12 + 0.5, (None,)])
 def test_windows_text_that_is_no_bytes_is_no_text(value: Any) -> None:
-    assert not isinstance(exif_values(exif_of({Base.XPTitle: value})).get("XPTitle"), str)
+    assert not isinstance(read_exif_values(exif_of({Base.XPTitle: value})).get("XPTitle"), str)
 
 
 def test_windows_text_in_a_file_is_read() -> None:
     exif = tiff((Base.XPTitle, 1, "Été\0".encode("utf-16-le")))
-    assert exif_values(exif) == {"XPTitle": "Été"}
+    assert read_exif_values(exif) == {"XPTitle": "Été"}
 
 
 @pytest.mark.parametrize(
@@ -266,7 +270,7 @@ def test_windows_text_in_a_file_is_read() -> None:
     ],
 )
 def test_numbers_are_json(value: Any, read: object) -> None:
-    values = exif_values(exif_of({Base.BatteryLevel: value}))
+    values = read_exif_values(exif_of({Base.BatteryLevel: value}))
     assert values == {"BatteryLevel": read}
     assert type(values["BatteryLevel"]) is type(read)
 
@@ -285,13 +289,13 @@ def test_numbers_are_json(value: Any, read: object) -> None:
         IFDRational(10**400),
         (1, (2, 3)),
         (b"a", b"b"),
-        (1,) * (LONGEST_LIST + 1),
+        (1,) * (MAX_LIST_VALUES + 1),
     ],
     ids=lambda value: type(value).__name__,
 )
 def test_values_without_a_place_in_json_are_left_out(value: Any) -> None:
     exif = exif_of({Base.BatteryLevel: value, Base.Artist: "stays"})
-    assert exif_values(exif) == {"Artist": "stays"}
+    assert read_exif_values(exif) == {"Artist": "stays"}
 
 
 @pytest.mark.parametrize(
@@ -305,8 +309,8 @@ def test_ifd_that_cannot_be_read_costs_only_itself(
 
     exif = exif_of({Base.Make: "a"}, {Base.ISOSpeed: 1}, LISBON)
     monkeypatch.setattr(exif, "get_ifd", fail)
-    assert exif_values(exif) == {"Make": "a"}
-    assert exif_position(exif) is None
+    assert read_exif_values(exif) == {"Make": "a"}
+    assert read_exif_position(exif) is None
 
 
 def test_tag_that_cannot_be_read_costs_only_itself() -> None:
@@ -318,28 +322,30 @@ def test_tag_that_cannot_be_read_costs_only_itself() -> None:
 
     exif = Broken()
     exif.update({Base.Make: "a", Base.Model: "b", Base.Software: "c"})
-    assert exif_values(exif) == {"Make": "a", "Software": "c"}
+    assert read_exif_values(exif) == {"Make": "a", "Software": "c"}
 
 
 def test_long_text_is_cut() -> None:
-    exif = exif_of({Base.Artist: "é" * (LONGEST_TEXT + 1)})
-    assert exif_values(exif) == {"Artist": "é" * LONGEST_TEXT}
+    exif = exif_of({Base.Artist: "é" * (MAX_TEXT_CHARACTERS + 1)})
+    assert read_exif_values(exif) == {"Artist": "é" * MAX_TEXT_CHARACTERS}
 
 
 def test_list_of_the_most_values_is_kept() -> None:
-    exif = exif_of({Base.BitsPerSample: (1,) * LONGEST_LIST})
-    assert exif_values(exif) == {"BitsPerSample": [1] * LONGEST_LIST}
+    exif = exif_of({Base.BitsPerSample: (1,) * MAX_LIST_VALUES})
+    assert read_exif_values(exif) == {"BitsPerSample": [1] * MAX_LIST_VALUES}
 
 
 def test_what_is_beyond_the_largest_json_is_left_out() -> None:
     tags = [tag for tag in Base if tag.name.startswith(("Image", "Lens", "DNG", "Profile"))]
-    exif = exif_of({Base.Artist: "kept", **dict.fromkeys(tags, "東" * LONGEST_TEXT)}, {}, {1: "N"})
-    assert 6 * LONGEST_TEXT < len(as_json(exif)) <= LARGEST_JSON_BYTES
-    assert "GPSLatitudeRef" not in exif_values(exif)
+    exif = exif_of(
+        {Base.Artist: "kept", **dict.fromkeys(tags, "東" * MAX_TEXT_CHARACTERS)}, {}, {1: "N"}
+    )
+    assert 6 * MAX_TEXT_CHARACTERS < len(as_json(exif)) <= MAX_EXIF_JSON_BYTES
+    assert "GPSLatitudeRef" not in read_exif_values(exif)
 
 
 def test_position_is_in_degrees() -> None:
-    position = exif_position(through_jpeg(photograph()))
+    position = read_exif_position(through_jpeg(photograph()))
     assert position == pytest.approx([38.713750, -9.139333], abs=1e-6)
 
 
@@ -349,23 +355,25 @@ def test_position_has_its_hemispheres(
     north_south: str, latitude: float, east_west: str, longitude: float
 ) -> None:
     exif = exif_of(gps={1: north_south, 2: (1, 30), 3: east_west, 4: (2, 30)})
-    assert exif_position(through_jpeg(exif)) == [latitude, longitude]
+    assert read_exif_position(through_jpeg(exif)) == [latitude, longitude]
 
 
 @pytest.mark.parametrize("angle", [(10,), (9.0, 60 - 1e-9), 10, IFDRational(20, 2), [10, 0, 0]])
 def test_angle_is_one_to_three_numbers(angle: Any) -> None:
-    assert exif_position(exif_of(gps=LISBON | {2: angle, 4: angle})) == pytest.approx([10, -10])
+    assert read_exif_position(exif_of(gps=LISBON | {2: angle, 4: angle})) == pytest.approx(
+        [10, -10]
+    )
 
 
 @pytest.mark.parametrize("angle", [(90, 0, 0), 90])
 def test_poles_are_places(angle: Any) -> None:
-    assert exif_position(exif_of(gps=LISBON | {1: "S", 2: angle, 4: 180})) == [-90, -180]
+    assert read_exif_position(exif_of(gps=LISBON | {1: "S", 2: angle, 4: 180})) == [-90, -180]
 
 
 @pytest.mark.parametrize("missing", [1, 2, 3, 4])
 def test_half_a_position_is_none(missing: int) -> None:
     exif = exif_of(gps={tag: value for tag, value in LISBON.items() if tag != missing})
-    assert exif_position(exif) is None
+    assert read_exif_position(exif) is None
 
 
 @pytest.mark.parametrize(
@@ -398,17 +406,17 @@ def test_half_a_position_is_none(missing: int) -> None:
     ],
 )
 def test_nonsense_is_no_position(nonsense: dict[int, Any]) -> None:
-    assert exif_position(exif_of(gps=LISBON | nonsense)) is None
+    assert read_exif_position(exif_of(gps=LISBON | nonsense)) is None
 
 
 def test_zero_and_zero_is_a_camera_without_a_fix() -> None:
     nowhere = (IFDRational(0), IFDRational(0), IFDRational(0))
-    assert exif_position(exif_of(gps=LISBON | {2: nowhere, 4: nowhere})) is None
+    assert read_exif_position(exif_of(gps=LISBON | {2: nowhere, 4: nowhere})) is None
 
 
 @pytest.mark.parametrize("gps", [{1: "S", 2: 0}, {4: 0}])
 def test_equator_and_meridian_are_places_without_a_sign(gps: dict[int, Any]) -> None:
-    position = exif_position(exif_of(gps=LISBON | gps))
+    position = read_exif_position(exif_of(gps=LISBON | gps))
     assert position is not None
     assert "-0.0" not in map(str, position)
 
@@ -466,5 +474,5 @@ def test_any_text_and_comment_come_out_clean(text: str, comment: bytes) -> None:
 @given(st.floats(-90, 90), st.floats(-180, 180))
 def test_any_place_is_found_again(latitude: float, longitude: float) -> None:
     gps = {1: "S" if latitude < 0 else "N", 2: abs(latitude), 4: abs(longitude)}
-    position = exif_position(exif_of(gps={**gps, 3: "W" if longitude < 0 else "E"}))
+    position = read_exif_position(exif_of(gps={**gps, 3: "W" if longitude < 0 else "E"}))
     assert position == ([latitude, longitude] if latitude or longitude else None)

@@ -17,13 +17,13 @@ from conftest import Command, Service
 from factories import record
 from faults import ALBUM, checked, under_load
 from imageapi.database.embedded.data_directory import DataDirectory
-from imageapi.database.embedded.joining import running
-from imageapi.database.embedded.privileges import Account, account_for
-from imageapi.database.embedded.programs import Programs
+from imageapi.database.embedded.joining import run_embedded_server
+from imageapi.database.embedded.privileges import Account, choose_account
+from imageapi.database.embedded.programs import Binaries
 
 RECORDS = [record(ALBUM, number) for number in range(20)]
 PUBLIC_IDS = [each["public_id"] for each in RECORDS]
-PROGRAMS = Programs.found()
+PROGRAMS = Binaries.found()
 
 
 class Server:
@@ -122,8 +122,8 @@ class Pair:
 @pytest.fixture
 def pair(tmp_path: Path) -> Iterator[Pair]:
     data = tmp_path / "data"
-    with running(data):
-        account = account_for(DataDirectory(data), [PROGRAMS.postgres, PROGRAMS.initdb])
+    with run_embedded_server(data):
+        account = choose_account(DataDirectory(data), [PROGRAMS.postgres, PROGRAMS.initdb])
     with server_on(data / "postgres", tmp_path / "p", account) as primary:
         yield Pair(tmp_path, account, primary)
 

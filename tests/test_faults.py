@@ -28,7 +28,7 @@ from faults import (
     under_load,
 )
 from imageapi.auth.claims import ABILITIES
-from imageapi.database.embedded.joining import running
+from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.deadlines import Deadlines
 from impatient import A_TENTH, PROGRAM
 from in_process import InProcess
@@ -41,7 +41,7 @@ PUBLIC_IDS = [each["public_id"] for each in RECORDS]
 @pytest.fixture
 def cluster(tmp_path: Path) -> Iterator[tuple[str, Path]]:
     """A PostgreSQL of the test's own: its address, and its data directory."""
-    with running(tmp_path / "data") as dsn:
+    with run_embedded_server(tmp_path / "data") as dsn:
         yield dsn, tmp_path / "data"
 
 

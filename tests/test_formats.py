@@ -4,7 +4,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imageapi.pictures.formats import LONGEST_HEAD, MEDIA_TYPES, sniff
+from imageapi.pictures.formats import MAGIC_BYTES, MEDIA_TYPES, detect_format
 from imageapi.pictures.views import View
 from pictures import each_format
 
@@ -17,7 +17,7 @@ def boxes(major: bytes, *compatible: bytes) -> bytes:
 
 def test_what_encoders_write_is_known_by_its_head() -> None:
     for name, content in each_format().items():
-        assert sniff(content[:LONGEST_HEAD]) == name
+        assert detect_format(content[:MAGIC_BYTES]) == name
         assert name in MEDIA_TYPES
 
 
@@ -39,7 +39,7 @@ def test_what_encoders_write_is_known_by_its_head() -> None:
     ],
 )
 def test_brands_and_byte_orders_are_told_apart(head: bytes, name: str) -> None:
-    assert sniff(head) == name
+    assert detect_format(head) == name
 
 
 @pytest.mark.parametrize(
@@ -62,13 +62,13 @@ def test_brands_and_byte_orders_are_told_apart(head: bytes, name: str) -> None:
     ],
 )
 def test_all_else_is_no_format(head: bytes) -> None:
-    assert sniff(head) is None
+    assert detect_format(head) is None
 
 
-@given(st.binary(max_size=LONGEST_HEAD))
+@given(st.binary(max_size=MAGIC_BYTES))
 def test_any_bytes_are_a_known_format_or_none(head: bytes) -> None:
     for beginning in (b"", b"\0\0\0\x20ftyp", b"RIFF"):
-        name = sniff(beginning + head)
+        name = detect_format(beginning + head)
         assert name is None or name in MEDIA_TYPES
 
 

@@ -17,11 +17,11 @@ from sqlalchemy import func, select
 from conftest import IMAGEAPI, Command
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, ODD_TAGS, SAMPLE, changed, record
 from fixture_types import AddRecords
-from imageapi.albums.rendering import Rendering
+from imageapi.albums.rendering import RecordSerializer
 from imageapi.database import transfers
-from imageapi.database.copying import Lines
+from imageapi.database.copying import CopyLines
 from imageapi.database.engine import Database
-from imageapi.database.errors import RecordTwice
+from imageapi.database.errors import DuplicateRecord
 from imageapi.database.repository import Images
 from imageapi.database.tables import albums, events, images
 from imageapi.transfer.parts import PART_BYTES
@@ -130,15 +130,15 @@ async def test_record_twice_is_found_across_batches(
 ) -> None:
     await add(record(album, number) for number in present)
     monkeypatch.setattr(transfers, "BATCH_BYTES", 1)
-    rendering = Rendering(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
-    reader = Reader(rendering, None)
+    serializer = RecordSerializer(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
+    reader = Reader(serializer, None)
 
-    async def incoming() -> AsyncIterator[Lines]:
+    async def incoming() -> AsyncIterator[CopyLines]:
         for numbers in ((0, 1), (2, 3), twice):
             yield reader.read(json.dumps([record(album, each) for each in numbers]).encode())
 
-    with pytest.raises(RecordTwice) as refused:
-        await transfers.add_images(database, incoming(), rendering.name)
+    with pytest.raises(DuplicateRecord) as refused:
+        await transfers.add_images(database, incoming(), serializer.name)
     assert (refused.value.first, refused.value.second) == named
     assert (await Images(database).counts(album))[0] == len(present)
 
@@ -150,16 +150,16 @@ async def test_images_of_an_album_share_events_over_batches(
     other = f"{album}-2"
     await add([record(album, 5)])
     monkeypatch.setattr(transfers, "BATCH_BYTES", 1)
-    monkeypatch.setattr(transfers, "MOST_IN_EVENT", 3)
-    rendering = Rendering(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
-    reader = Reader(rendering, None)
+    monkeypatch.setattr(transfers, "MAX_EVENT_IMAGES", 3)
+    serializer = RecordSerializer(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
+    reader = Reader(serializer, None)
 
-    async def incoming() -> AsyncIterator[Lines]:
+    async def incoming() -> AsyncIterator[CopyLines]:
         for first in (0, 4, 8):
             both = [record(each, first + n) for n in range(4) for each in (album, other)]
             yield reader.read(json.dumps(both).encode())
 
-    added = await transfers.add_images(database, incoming(), rendering.name)
+    added = await transfers.add_images(database, incoming(), serializer.name)
     assert (added.added, added.present) == (23, 1)
     async with database.transaction() as connection:
         rows = await connection.execute(

@@ -14,7 +14,7 @@ from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 from exchanges import service
 from factories import HEADER, SECRET, claims, signed
 from imageapi.auth.errors import (
-    IssuerAway,
+    IssuerUnavailable,
     KeyUnknown,
     TokenExpired,
     TokenForElsewhere,
@@ -24,9 +24,9 @@ from imageapi.auth.errors import (
     TokenUnreadable,
 )
 from imageapi.auth.issuer import (
-    LARGEST_SET_BYTES,
-    LONGEST_STALE_SECONDS,
-    PATIENCE_SECONDS,
+    MAX_KEY_SET_BYTES,
+    MAX_STALE_SECONDS,
+    RETRY_SECONDS,
     Issuer,
     fetch,
 )
@@ -85,7 +85,7 @@ async def tokens_of(*answers: bytes | Exception, rules: Rules | None = None) -> 
 @pytest.mark.parametrize("key", [RSA, P256, ED25519], ids=lambda key: key.algorithm)
 async def test_token_of_the_issuer_is_taken(key: SigningKey) -> None:
     tokens = await tokens_of(ALL)
-    verified = await tokens.of_header(header_of(key.sign(good())))
+    verified = await tokens.verify_header(header_of(key.sign(good())))
     verified.require("image_list", ALBUM)
     without_kid = SigningKey(key.algorithm, None)
     tokens = await tokens_of(key_set([RSA.jwk, P256.jwk, ED25519.jwk, without_kid.jwk]))
@@ -180,13 +180,13 @@ async def test_new_key_is_asked_for_once() -> None:
     issuer = Issuer("", answers, clock)
     await issuer.ask_again()
     tokens = Tokens(SECRET, issuer=issuer)
-    clock.seconds += PATIENCE_SECONDS
+    clock.seconds += RETRY_SECONDS
     header = header_of(P256.sign(good()))
-    await asyncio.gather(*(tokens.of_header(header) for _ in range(20)))
+    await asyncio.gather(*(tokens.verify_header(header) for _ in range(20)))
     assert answers.asked == 2
     for _ in range(5):  # nobody makes us ask again and again
         with pytest.raises(KeyUnknown):
-            await tokens.of_header(header_of(SigningKey("ES256", "unknown").sign(good())))
+            await tokens.verify_header(header_of(SigningKey("ES256", "unknown").sign(good())))
     assert answers.asked == 2
 
 
@@ -196,13 +196,13 @@ async def test_key_that_is_withdrawn_holds_no_more() -> None:
     await issuer.ask_again()
     tokens = Tokens(SECRET, issuer=issuer)
     header = header_of(RSA.sign(good()))
-    await tokens.of_header(header)
-    assert tokens.remembered(header) is not None
-    clock.seconds += PATIENCE_SECONDS
+    await tokens.verify_header(header)
+    assert tokens.find_remembered(header) is not None
+    clock.seconds += RETRY_SECONDS
     await issuer.ask_again()
-    assert tokens.remembered(header) is None
+    assert tokens.find_remembered(header) is None
     with pytest.raises(KeyUnknown):
-        await tokens.of_header(header)
+        await tokens.verify_header(header)
 
 
 @pytest.mark.parametrize(
@@ -227,13 +227,13 @@ async def test_keys_hold_while_the_issuer_is_away_but_not_forever(
     issuer = Issuer("", Answers(ALL, failure), clock)
     await issuer.ask_again()
     tokens = Tokens(SECRET, issuer=issuer)
-    for seconds in (PATIENCE_SECONDS, LONGEST_STALE_SECONDS - 2 * PATIENCE_SECONDS):
+    for seconds in (RETRY_SECONDS, MAX_STALE_SECONDS - 2 * RETRY_SECONDS):
         clock.seconds += seconds
-        with pytest.raises(IssuerAway):
-            await tokens.of_header(header_of(SigningKey("RS256", "new").sign(good())))
+        with pytest.raises(IssuerUnavailable):
+            await tokens.verify_header(header_of(SigningKey("RS256", "new").sign(good())))
         tokens.verify(RSA.sign(good()))
-    clock.seconds += 2 * PATIENCE_SECONDS
-    with pytest.raises(IssuerAway):
+    clock.seconds += 2 * RETRY_SECONDS
+    with pytest.raises(IssuerUnavailable):
         await issuer.ask_again()
     with pytest.raises(KeyUnknown):
         tokens.verify(RSA.sign(good()))
@@ -246,11 +246,11 @@ async def test_issuer_that_names_no_ids_may_change_its_key() -> None:
     issuer = Issuer("", Answers(key_set([old.jwk]), key_set([new.jwk])), clock)
     await issuer.ask_again()
     tokens = Tokens(SECRET, issuer=issuer)
-    await tokens.of_header(header_of(old.sign(good())))
-    clock.seconds += PATIENCE_SECONDS
-    await tokens.of_header(header_of(new.sign(good())))
+    await tokens.verify_header(header_of(old.sign(good())))
+    clock.seconds += RETRY_SECONDS
+    await tokens.verify_header(header_of(new.sign(good())))
     with pytest.raises(KeyUnknown):
-        await tokens.of_header(header_of(old.sign(good())))
+        await tokens.verify_header(header_of(old.sign(good())))
 
 
 async def test_keeps_asking_until_there_is_an_answer() -> None:
@@ -277,7 +277,7 @@ def issuer() -> Iterator[IssuerServer]:
 async def test_what_is_not_the_answer_itself_is_not_taken(issuer: IssuerServer) -> None:
     issuer.content = ALL
     assert await fetch(issuer.url) == ALL
-    issuer.content = b"x" * (LARGEST_SET_BYTES + 1)
+    issuer.content = b"x" * (MAX_KEY_SET_BYTES + 1)
     with pytest.raises(OSError, match="too much"):
         await fetch(issuer.url)
     issuer.content, issuer.status, issuer.location = ALL, 302, issuer.url
@@ -328,7 +328,7 @@ async def test_service_takes_the_issuers_tokens(
 async def test_without_an_issuer_its_tokens_are_refused() -> None:
     for key in (RSA, P256, ED25519):
         with pytest.raises(TokenForged, match="accepted algorithm"):
-            await Tokens(SECRET).of_header(header_of(key.sign(good())))
+            await Tokens(SECRET).verify_header(header_of(key.sign(good())))
 
 
 def test_secret_is_changed_without_refusing_anybody() -> None:
@@ -382,8 +382,8 @@ async def test_remembered_token_expires_with_its_leeway() -> None:
     clock = Clock()
     tokens = Tokens(SECRET, rules=Rules(leeway_seconds=60), now=clock)
     header = header_of(signed(HEADER, good(exp=1001)))
-    await tokens.of_header(header)
+    await tokens.verify_header(header)
     clock.seconds = 1060.9
-    assert tokens.remembered(header) is not None
+    assert tokens.find_remembered(header) is not None
     clock.seconds = 1061
-    assert tokens.remembered(header) is None
+    assert tokens.find_remembered(header) is None

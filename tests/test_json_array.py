@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import record
-from imageapi.records.reading import UnfitRecord, read_record
-from imageapi.transfer.json_array import LONGEST_ELEMENT, UnreadableArray, read_array
+from imageapi.records.reading import InvalidRecord, parse_record
+from imageapi.transfer.json_array import MAX_ELEMENT_CHARACTERS, UnreadableArray, read_array
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)
 objects = st.dictionaries(
@@ -79,7 +79,7 @@ def test_element_without_end_is_not_read_forever() -> None:
 
     with pytest.raises(UnreadableArray, match="far too long"):
         list(read_array(endless()))
-    assert read * 100_000 < LONGEST_ELEMENT + 200_000
+    assert read * 100_000 < MAX_ELEMENT_CHARACTERS + 200_000
 
 
 unfit = st.sampled_from(
@@ -93,8 +93,8 @@ inner = st.recursive(
 
 def refused(value: object, *, is_plain: bool) -> str | None:
     try:
-        read_record(value, is_plain=is_plain)
-    except UnfitRecord as error:
+        parse_record(value, is_plain=is_plain)
+    except InvalidRecord as error:
         return str(error)
     return None
 

@@ -19,7 +19,7 @@ from factories import record
 from faults import Clients, client_of, held_up
 from fixture_types import AddRecords
 from imageapi.database.engine import Database
-from imageapi.pictures.naming import store_key
+from imageapi.pictures.naming import build_store_key
 
 READING = "LOCK TABLE albums, images, events IN ACCESS EXCLUSIVE MODE"
 CHANGING = "SELECT version FROM albums WHERE album_id = '{album}' FOR UPDATE"
@@ -154,7 +154,7 @@ async def key_of(server: str, image: dict[str, Any]) -> str:
         "SELECT picture FROM images WHERE album_id = $1 AND public_id = $2", album, public_id
     )
     await administrator.close()
-    return store_key(album, picture, Path(image["thumbnails"]["full"]).name)
+    return build_store_key(album, picture, Path(image["thumbnails"]["full"]).name)
 
 
 async def test_others_go_on_while_a_worker_is_killed(

@@ -14,11 +14,11 @@ from starlette.types import Message, Receive, Scope, Send
 from conftest import Service
 from factories import DOCUMENTED_ALBUM, HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
-from imageapi.api.lean import LeanQueue
+from imageapi.api.lean import UntaggedFastPath
 from imageapi.app import ImageAPI
 from imageapi.database import queue
-from imageapi.database.errors import DatabaseAway
-from imageapi.database.queue import UntaggedLists
+from imageapi.database.errors import DatabaseUnavailable
+from imageapi.database.queue import UntaggedCache
 
 ENCODINGS = (
     *(None, b"", b"identity", b"gzip", b"br", b"zstd", b"gzip, deflate, br, zstd", b"*"),
@@ -34,15 +34,15 @@ async def left(scope: Scope, receive: Receive, send: Send) -> None:
     raise Answered
 
 
-def lean(app: FastAPI) -> LeanQueue:
+def lean(app: FastAPI) -> UntaggedFastPath:
     """The lean way alone."""
-    return LeanQueue(left, app.state)
+    return UntaggedFastPath(left, app.state)
 
 
 def ordinary(app: FastAPI) -> Any:
     """The service without the lean way."""
     assert isinstance(app, ImageAPI)
-    return app.ordinary
+    return app.full_stack
 
 
 async def ask(
@@ -146,7 +146,7 @@ async def test_another_host_is_left_to_the_route(
     app: FastAPI, filled: tuple[str, tuple[bytes, bytes]]
 ) -> None:
     path, token = filled
-    only = LeanQueue(left, app.state, ["photos.example.org"])
+    only = UntaggedFastPath(left, app.state, ["photos.example.org"])
     assert (await ask(only, path, [token, (b"host", b"photos.example.org:8443")]))[0] == 200
     for headers in ([token], [token, (b"host", b"evil.example")]):
         with pytest.raises(Answered):
@@ -209,7 +209,7 @@ async def test_who_asks_while_images_are_tagged_never_sees_the_past(
 
 async def test_one_who_leaves_takes_nobody_along(app: FastAPI, album: str, add: AddRecords) -> None:
     await add([record(album)])
-    lists: UntaggedLists = app.state.untagged
+    lists: UntaggedCache = app.state.untagged
     tasks = [asyncio.create_task(lists.get(album)) for _ in range(10)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
@@ -222,8 +222,8 @@ async def test_one_who_leaves_takes_nobody_along(app: FastAPI, album: str, add: 
 async def test_lists_that_are_kept_are_bounded(
     app: FastAPI, album: str, add: AddRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "MOST_BYTES", 4000)
-    lists = UntaggedLists(app.state.database)
+    monkeypatch.setattr(queue, "MAX_CACHE_BYTES", 4000)
+    lists = UntaggedCache(app.state.database)
     names = [f"{album}-{number}" for number in range(8)]
     for name in names:
         await add([record(name, number) for number in range(2)])
@@ -236,8 +236,8 @@ async def test_lists_that_are_kept_are_bounded(
 async def test_so_many_lists_are_kept_and_no_more(
     app: FastAPI, album: str, add: AddRecords, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(queue, "MOST_LISTS", 3)
-    lists = UntaggedLists(app.state.database)
+    monkeypatch.setattr(queue, "MAX_LISTS", 3)
+    lists = UntaggedCache(app.state.database)
     for number in range(5):
         await add([record(f"{album}-{number}")])
         await lists.get(f"{album}-{number}")
@@ -296,7 +296,7 @@ async def test_session_that_was_ended_costs_nobody_an_answer(
     assert (await ask(lean(app), path, [token]))[0] == 200
 
 
-@pytest.mark.parametrize(("error", "status"), [(DatabaseAway, 503), (ValueError, 200)])
+@pytest.mark.parametrize(("error", "status"), [(DatabaseUnavailable, 503), (ValueError, 200)])
 async def test_wait_on_the_lean_way_is_part_of_the_time_told(
     app: FastAPI,
     client: httpx.AsyncClient,

@@ -15,11 +15,11 @@ from exchanges import service
 from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
 from imageapi import app
-from imageapi.api.admission import network_of
+from imageapi.api.admission import get_network
 from imageapi.auth.claims import ABILITIES
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
-from imageapi.database.rates import Rate, Rates, TooOften
+from imageapi.database.rates import Rate, RateExceeded, RateLimiter
 from test_routes import BODIES, path_of
 
 PATH = "/api/v1/albums/an-album/images/untag"
@@ -133,16 +133,16 @@ def test_single_request_is_let_in_over_a_socket(imageapi: Command, database: Dat
     ],
 )
 def test_networks(address: str, network: str) -> None:
-    assert network_of(address) == network
+    assert get_network(address) == network
 
 
 async def test_rate_is_shared_and_exact_however_many_ask(database: Database) -> None:
-    rates = [Rates(database, "user", Rate(50, 3600)) for _ in range(3)]
+    rates = [RateLimiter(database, "user", Rate(50, 3600)) for _ in range(3)]
 
     async def granted(number: int) -> bool:
         try:
             await rates[number % 3].count("one")
-        except TooOften as error:
+        except RateExceeded as error:
             waits.append(error.seconds)
             return False
         return True
@@ -153,41 +153,41 @@ async def test_rate_is_shared_and_exact_however_many_ask(database: Database) -> 
 
 
 async def test_room_comes_back_bit_by_bit(database: Database) -> None:
-    rates = Rates(database, "user", Rate(2, 1.0))
+    rates = RateLimiter(database, "user", Rate(2, 1.0))
     for _ in range(2):
         await rates.count("one")
-    with pytest.raises(TooOften) as error:
+    with pytest.raises(RateExceeded) as error:
         await rates.count("one")
     await asyncio.sleep(error.value.seconds + 0.05)
     await rates.count("one")
-    with pytest.raises(TooOften):
+    with pytest.raises(RateExceeded):
         await rates.count("one")
 
 
 @pytest.mark.parametrize("ahead", ["1 day", "61 seconds"])
 async def test_what_this_rate_never_granted_holds_nobody_up(database: Database, ahead: str) -> None:
     """A clock that was set back, or another rate before: it begins anew."""
-    rates = Rates(database, "user", Rate(2, 60))
+    rates = RateLimiter(database, "user", Rate(2, 60))
     await rates.count("one")
     async with database.transaction() as connection:
         await connection.exec_driver_sql(f"UPDATE rates SET until = now() + interval '{ahead}'")
     for _ in range(2):
         await rates.count("one")
-    with pytest.raises(TooOften):
+    with pytest.raises(RateExceeded):
         await rates.count("one")
 
 
 async def test_clock_that_is_set_forward_lets_the_rate_be_used_once_more(
     database: Database,
 ) -> None:
-    rates = Rates(database, "user", Rate(2, 60))
+    rates = RateLimiter(database, "user", Rate(2, 60))
     for _ in range(2):
         await rates.count("one")
     async with database.transaction() as connection:
         await connection.exec_driver_sql("UPDATE rates SET until = until - interval '1 day'")
     for _ in range(2):
         await rates.count("one")
-    with pytest.raises(TooOften):
+    with pytest.raises(RateExceeded):
         await rates.count("one")
 
 
@@ -201,7 +201,7 @@ async def test_sweeping_goes_on_whatever_breaks_it(
         swept += 1
         raise SchemaOutdated
 
-    monkeypatch.setattr(app, "keep_sweeping", sweep)
+    monkeypatch.setattr(app, "sweep_forever", sweep)
     monkeypatch.setattr(app, "_REST_SECONDS", 0.01)
     with structlog.testing.capture_logs() as lines:
         async with service(server, tmp_path), asyncio.timeout(20):

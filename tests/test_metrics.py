@@ -32,7 +32,7 @@ from imageapi import metrics as counts
 from imageapi.api import problems
 from imageapi.app import create_app
 from imageapi.auth.errors import TokenRefused
-from imageapi.metrics import _forget_the_dead
+from imageapi.metrics import _drop_dead_workers
 from imageapi.settings import Settings
 
 MONITORING = PROJECT / "examples/monitoring"
@@ -155,7 +155,7 @@ def test_alerts_and_dashboard_ask_by_labels_and_values_that_there_are() -> None:
     }
     routes = routing.iter_route_contexts(create_app(Settings()).routes)
     values = {
-        "type": {kind.name for kind in problems.KINDS.values()},
+        "type": {kind.name for kind in problems.PROBLEM_TYPES.values()},
         "route": {route.name for route in routes},
         "reason": {each.__name__ for each in errors_below(TokenRefused)},
         "result": {"answered", "failed"},
@@ -259,7 +259,7 @@ def test_worker_whose_number_is_somebody_elses_now_is_gone(
     monkeypatch.setattr(os, "kill", refuse)
     path = tmp_path / "gauge_livesum_1234.db"
     path.touch()
-    _forget_the_dead(tmp_path)
+    _drop_dead_workers(tmp_path)
     assert not path.exists()
 
 

@@ -12,19 +12,19 @@ import pytest
 from sqlalchemy import select, text
 
 from factories import PROJECT, SECRET, record
-from imageapi.albums.rendering import Rendering
+from imageapi.albums.rendering import RecordSerializer
 from imageapi.app import create_app
 from imageapi.database import renderings
-from imageapi.database.copying import Lines, lines_of
+from imageapi.database.copying import CopyLines, format_lines
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
 from imageapi.database.migration import check_schema, migrate
 from imageapi.database.tables import SCHEMA_VERSION, albums, metadata
 from imageapi.database.transfers import add_images, export_records
-from imageapi.records.reading import read_record
+from imageapi.records.reading import parse_record
 from imageapi.settings import Settings
-from imageapi.transfer.migrating import bring_up_to_date
-from imageapi.transfer.reader import new_image
+from imageapi.transfer.migrating import upgrade_database
+from imageapi.transfer.reader import build_new_image
 
 COLUMNS = """
     SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default, collation_name
@@ -130,17 +130,19 @@ async def test_up_and_down_on_data(empty: Database) -> None:
 
 async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: Database) -> None:
     sizes = {"full": 1600, "large": 480, "mini": 120}
-    paris, tokyo = (Rendering(ZoneInfo(name), sizes) for name in ("Europe/Paris", "Asia/Tokyo"))
+    paris, tokyo = (
+        RecordSerializer(ZoneInfo(name), sizes) for name in ("Europe/Paris", "Asia/Tokyo")
+    )
     await migrate(empty)
-    made = [read_record(record("a", number)) for number in range(renderings.BATCH + 1)]
+    made = [parse_record(record("a", number)) for number in range(renderings.BATCH_IMAGES + 1)]
 
-    async def incoming() -> AsyncIterator[Lines]:
-        yield lines_of(new_image(image, paris) for image in made)
+    async def incoming() -> AsyncIterator[CopyLines]:
+        yield format_lines(build_new_image(image, paris) for image in made)
 
     await add_images(empty, incoming(), paris.name)
-    assert not await bring_up_to_date(empty, paris)
-    assert await bring_up_to_date(empty, tokyo)
-    assert not await bring_up_to_date(empty, tokyo)
+    assert not await upgrade_database(empty, paris)
+    assert await upgrade_database(empty, tokyo)
+    assert not await upgrade_database(empty, tokyo)
     expected = [tokyo.text(image, None) for image in made]
     assert [text async for text in export_records(empty, "a")] == expected
     async with empty.transaction() as connection:

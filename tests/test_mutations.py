@@ -29,8 +29,8 @@ from PIL import Image
 import pictures
 from conftest import Command, Service
 from fixture_types import TokenFor
-from imageapi.pictures.decoding import MOST_JOBS, Decoders
-from imageapi.pictures.formats import LONGEST_HEAD, sniff
+from imageapi.pictures.decoding import MAX_JOBS, DecodePool
+from imageapi.pictures.formats import MAGIC_BYTES, detect_format
 from imageapi.pictures.views import View
 from mutations import Mutation, bases, large_bases, mutation
 
@@ -231,10 +231,10 @@ class Stranger:
 
 async def test_what_is_mutated_was_fit(tmp_path: Path) -> None:
     """Mutations of what nobody takes would show nothing."""
-    decoders, path = Decoders(CORES, MOST_MEGAPIXELS * 10**6), tmp_path / "picture"
+    decoders, path = DecodePool(CORES, MOST_MEGAPIXELS * 10**6), tmp_path / "picture"
     for name, content in {**bases(), **large_bases()}.items():
         path.write_bytes(content)
-        format_ = sniff(content[:LONGEST_HEAD])
+        format_ = detect_format(content[:MAGIC_BYTES])
         assert format_ is not None, name
         facts = await decoders.inspect(path, format_, View(EDGES["mini"]))
         assert facts.width * facts.height >= 96 * 64, name
@@ -410,7 +410,7 @@ def summary(outcomes: Outcomes, watch: Watch, seconds: float, service_bytes: int
             ),
             (
                 f"  decoders: {len(watch.decoders)} seen, {watch.at_once} at once; without deaths "
-                f"{outcomes.jobs // MOST_JOBS} to {outcomes.jobs // MOST_JOBS + CORES} for "
+                f"{outcomes.jobs // MAX_JOBS} to {outcomes.jobs // MAX_JOBS + CORES} for "
                 f"{outcomes.jobs:,} jobs\n"
             ),
         ]

@@ -20,7 +20,7 @@ import pictures
 from conftest import Command, Service
 from factories import record
 from fixture_types import AddRecords, TokenFor
-from imageapi.api.patience import LARGEST_HEAD_BYTES, MOST_HEADERS, MOST_WAITING_REQUESTS
+from imageapi.api.patience import MAX_HEAD_BYTES, MAX_HEADERS, MAX_PIPELINED_REQUESTS
 from impatient import PROGRAM
 
 HEALTH = b"GET /healthz HTTP/1.1\r\nHost: test\r\n\r\n"
@@ -232,9 +232,9 @@ async def test_an_answer_that_is_not_read_is_given_up(
 @pytest.mark.parametrize(
     "head",
     [
-        b"GET /" + b"a" * LARGEST_HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
-        b"GET / HTTP/1.1\r\nX: " + b"a" * LARGEST_HEAD_BYTES + b"\r\n\r\n",
-        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MOST_HEADERS + 1) + b"\r\n",
+        b"GET /" + b"a" * MAX_HEAD_BYTES + b" HTTP/1.1\r\n\r\n",
+        b"GET / HTTP/1.1\r\nX: " + b"a" * MAX_HEAD_BYTES + b"\r\n\r\n",
+        b"GET / HTTP/1.1\r\n" + b"X: y\r\n" * (MAX_HEADERS + 1) + b"\r\n",
         b"GET / HTTP/1.1\r\n" + b"X" * 2**20,
     ],
     ids=["target", "header", "headers", "endless"],
@@ -246,7 +246,7 @@ async def test_a_head_that_is_too_large_is_431(
     pieces = [head[start : start + piece_bytes] for start in range(0, len(head), piece_bytes)]
     answer, _ = await until_closed(impatient, *pieces)
     assert statuses(answer) in ([431], [])  # what is still on its way may take the answer along
-    if len(head) < 2 * LARGEST_HEAD_BYTES:
+    if len(head) < 2 * MAX_HEAD_BYTES:
         assert b"urn:imageapi:problem:head-too-large" in answer
 
 
@@ -269,14 +269,14 @@ async def test_endless_trailers_are_given_up(impatient: Service) -> None:
     assert took < 5
 
 
-@pytest.mark.parametrize(("count", "answered"), [(MOST_WAITING_REQUESTS, True), (5000, False)])
+@pytest.mark.parametrize(("count", "answered"), [(MAX_PIPELINED_REQUESTS, True), (5000, False)])
 async def test_requests_may_follow_each_other_but_not_without_end(
     impatient: Service, count: int, answered: bool
 ) -> None:
     answer, _ = await until_closed(impatient, HEALTH * count + LAST)
     assert (statuses(answer) == [200] * (count + 1)) == answered
     assert set(statuses(answer)) <= {200}
-    assert len(statuses(answer)) <= MOST_WAITING_REQUESTS + 2
+    assert len(statuses(answer)) <= MAX_PIPELINED_REQUESTS + 2
 
 
 async def test_thousands_of_offered_upgrades_in_one_piece_do_no_harm(impatient: Service) -> None:

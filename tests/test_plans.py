@@ -27,14 +27,14 @@ from sqlalchemy import event
 import imageapi.database
 from factories import record
 from imageapi.albums.editing import Editor
-from imageapi.albums.rendering import Rendering
+from imageapi.albums.rendering import RecordSerializer
 from imageapi.database import renderings, repository
-from imageapi.database.changes import album_ids, changing
-from imageapi.database.engine import SESSION, Database, HeldConnection, Statement
-from imageapi.database.history import History
+from imageapi.database.changes import album_change, list_album_ids
+from imageapi.database.engine import SESSION, Database, DedicatedConnection, Statement
+from imageapi.database.history import AlbumEvents
 from imageapi.database.migration import migrate
-from imageapi.database.queue import UntaggedLists
-from imageapi.database.repository import UNTAGGED_ONLY, Box, Filter, Images, Place
+from imageapi.database.queue import UntaggedCache
+from imageapi.database.repository import UNTAGGED_ONLY, Box, Cursor, Filter, Images
 
 FOLDER = Path(imageapi.database.__file__).parent
 
@@ -53,7 +53,7 @@ ACROSS_ALBUMS = {
 #: An album of 107 images; one of 50,000, of which a fiftieth is untagged; one of 10,000, of which
 #: nobody has tagged any.
 USUAL, LARGE, FRESH = "usual-7", "large", "fresh"
-RENDERING = Rendering(ZoneInfo("UTC"), {"full": 1600, "large": 480, "mini": 120})
+RENDERING = RecordSerializer(ZoneInfo("UTC"), {"full": 1600, "large": 480, "mini": 120})
 
 FILL = """
     INSERT INTO albums SELECT album_id, 5, $1 FROM (
@@ -121,22 +121,22 @@ class Recording(Database):
         self.call = ""
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        self.note(statement.text, statement.arguments(values))
+        self.record_event(statement.text, statement.arguments(values))
         return await super().read(statement, **values)
 
-    def held(self) -> HeldConnection:
+    def dedicated_connection(self) -> DedicatedConnection:
         return RecordingConnection(self)
 
     def _note_write(
         self, _1: Any, _2: Any, statement: str, parameters: Any, _3: Any, many: bool
     ) -> None:
-        self.note(statement, parameters[0] if many else parameters)
+        self.record_event(statement, parameters[0] if many else parameters)
 
-    def note(self, statement: str, values: Sequence[Any]) -> None:
+    def record_event(self, statement: str, values: Sequence[Any]) -> None:
         self.sent.append(Sent(self.call, " ".join(statement.split()), values))
 
 
-class RecordingConnection(HeldConnection):
+class RecordingConnection(DedicatedConnection):
     """A held connection of it, which writes down there."""
 
     def __init__(self, database: Recording) -> None:
@@ -144,7 +144,7 @@ class RecordingConnection(HeldConnection):
         self._recording = database
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        self._recording.note(statement.text, statement.arguments(values))
+        self._recording.record_event(statement.text, statement.arguments(values))
         return await super().read(statement, **values)
 
 
@@ -201,12 +201,12 @@ async def whole(images: Images, album_id: str, wanted: Filter) -> list[str]:
 
 async def lists(database: Recording) -> None:
     """Everything that is read."""
-    images, history = Images(database), History(database)
+    images, history = Images(database), AlbumEvents(database)
     with database.called("kept list"):
-        kept = UntaggedLists(database)
+        kept = UntaggedCache(database)
         await kept.get(USUAL)
         await kept.close()
-    place = Place(MOMENT, UUID(int=0))
+    place = Cursor(MOMENT, UUID(int=0))
     for name, wanted in FILTERS.items():
         with database.called(f"list {name}"):
             await whole(images, USUAL, wanted)
@@ -231,28 +231,28 @@ async def changes(database: Recording) -> None:
     """Everything that is written, and read while it is."""
     public_id = await some_id(database)
     with database.called("change"):
-        async with changing(database, USUAL) as change:
+        async with album_change(database, USUAL) as change:
             await change.images([public_id])
             await change.find(public_id)
             await change.find_by_digest(bytes(32))
-            await change.following(public_id, 1000)
-            await change.in_trash_before(MOMENT, 1000)
+            await change.list_after(public_id, 1000)
+            await change.list_trashed_before(MOMENT, 1000)
             await change.add(**COLUMNS_OF_NEW)
             await change.remove([COLUMNS_OF_NEW["public_id"]])
-            await change.note("purge", [], {}, {})
-        async with changing(database, "new", rendering="another") as change:
+            await change.record_event("purge", [], {}, {})
+        async with album_change(database, "new", rendering="another") as change:
             pass
         editor = Editor(database, RENDERING, USUAL, "user")
         await editor.tag(public_id, "kitchen", None)
         await editor.tag_many([public_id], ["attic"], ["kitchen"])
         await editor.delete(public_id, None)
         await editor.restore(public_id, None)
-        async with changing(database, USUAL) as change:
-            await change.pictures_in_use([uuid4(), uuid4()])
+        async with album_change(database, USUAL) as change:
+            await change.find_pictures_in_use([uuid4(), uuid4()])
     with database.called("over all albums"):
-        await album_ids(database)
-        await renderings.render_anew(database, RENDERING.name, lambda text, _: text)
-    async with database.alone("a name"):
+        await list_album_ids(database)
+        await renderings.reserialize(database, RENDERING.name, lambda text, _: text)
+    async with database.advisory_lock("a name"):
         pass
 
 
@@ -319,7 +319,7 @@ async def sent(filled: Recording) -> list[Sent]:
 async def as_by_a_pooler(filled: Recording) -> None:
     """The same statements, each in a transaction of its own."""
     pooled = Database(filled._dsn, is_pooled=True)
-    kept = UntaggedLists(pooled)
+    kept = UntaggedCache(pooled)
     await kept.get(USUAL)
     await kept.close()
     await pooled.close()

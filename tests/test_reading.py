@@ -12,14 +12,16 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from factories import changed, record
-from imageapi.albums.rendering import Rendering
-from imageapi.database.copying import Lines, NewImage, lines_of
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.database.copying import CopyLines, NewImage, format_lines
 from imageapi.transfer import parts as cutting
 from imageapi.transfer.parts import joined, parts
-from imageapi.transfer.reader import Reader, UnfitPart
+from imageapi.transfer.reader import InvalidPart, Reader
 from imageapi.transfer.readers import ReaderDied, Readers
 
-READER = Reader(Rendering(ZoneInfo("Europe/Paris"), {"full": 9, "large": 6, "mini": 3}), None)
+READER = Reader(
+    RecordSerializer(ZoneInfo("Europe/Paris"), {"full": 9, "large": 6, "mini": 3}), None
+)
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=6)
 values = st.recursive(
@@ -79,7 +81,7 @@ def test_text_without_end_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> Non
 
     (part,) = parts(endless())
     assert read <= 11_000
-    with pytest.raises(UnfitPart):
+    with pytest.raises(InvalidPart):
         READER.read(part)
 
 
@@ -93,15 +95,15 @@ RECORDS = [
 ]
 
 
-def read_slowly(part: bytes) -> Lines:
-    return lines_of(READER._one_by_one(part))
+def read_slowly(part: bytes) -> CopyLines:
+    return format_lines(READER._one_by_one(part))
 
 
 def test_records_are_read_at_once_and_alike() -> None:
     part = json.dumps(RECORDS).encode()
     quickly = READER._at_once(part)
     assert quickly is not None
-    assert lines_of(quickly) == read_slowly(part)
+    assert format_lines(quickly) == read_slowly(part)
 
 
 @pytest.mark.parametrize(
@@ -123,14 +125,14 @@ def test_records_are_read_at_once_and_alike() -> None:
 def test_what_no_record_may_hold_is_refused_as_one_by_one(text: str) -> None:
     part = json.dumps([RECORDS[0], RECORDS[1] | {"exifs": "<exifs>"}]).replace('"<exifs>"', text)
     assert READER._at_once(part.encode()) is None
-    with pytest.raises(UnfitPart) as refused:
+    with pytest.raises(InvalidPart) as refused:
         READER.read(part.encode())
     assert refused.value.index == 1
 
 
 @pytest.mark.parametrize("text", ["{}", "1", "null", '""', "[[]]", "[1]", ""])
 def test_what_is_no_array_of_objects_is_refused(text: str) -> None:
-    with pytest.raises(UnfitPart):
+    with pytest.raises(InvalidPart):
         READER.read(text.encode())
 
 
@@ -166,7 +168,7 @@ def test_any_text_is_read_alike_at_once_or_not_at_all(
     part = (text[:at] + mutation + text[at:] if data.draw(st.booleans()) else text).encode()
     quickly = READER._at_once(part)
     if quickly is not None:
-        assert lines_of(quickly) == read_slowly(part)
+        assert format_lines(quickly) == read_slowly(part)
 
 
 def test_line_with_a_control_character_is_never_written() -> None:
@@ -174,7 +176,7 @@ def test_line_with_a_control_character_is_never_written() -> None:
     for broken in (image._replace(format="a\tb"), image._replace(tags=["a\nb"])):
         assert isinstance(broken, NewImage)
         with pytest.raises(ValueError, match="control character"):
-            lines_of([broken])
+            format_lines([broken])
 
 
 @pytest.fixture
@@ -185,7 +187,7 @@ async def readers() -> AsyncIterator[Readers]:
     assert all(child._process.returncode is not None for child in readers._children)
 
 
-async def read_all(readers: Readers, parts: Iterator[bytes], into: list[Lines]) -> None:
+async def read_all(readers: Readers, parts: Iterator[bytes], into: list[CopyLines]) -> None:
     async for lines in readers.read(parts):
         into.append(lines)  # noqa: PERF401 - what came before an error counts
 
@@ -195,7 +197,7 @@ async def test_parts_are_answered_in_order_by_several_processes(readers: Readers
     for each in given[::7]:
         each["infos"]["faces"] = [{"public_id": "x"}] * 40
     text = json.dumps(given).encode()
-    read: list[Lines] = []
+    read: list[CopyLines] = []
     await read_all(readers, parts(chunks(text, 5000)), read)
     assert len(read) > 10
     assert b"".join(lines.text for lines in read) == read_slowly(text).text
@@ -208,10 +210,10 @@ async def test_refusal_is_that_of_one_by_one(readers: Readers, number: int, chan
     given = [record("a", number) for number in range(300)]
     given[number] = changed(given[number], "exifs", "<exifs>")
     text = json.dumps(given).replace('"<exifs>"', change).encode()
-    with pytest.raises(UnfitPart) as one_by_one:
+    with pytest.raises(InvalidPart) as one_by_one:
         READER.read(text)
-    read: list[Lines] = []
-    with pytest.raises(UnfitPart) as refused:
+    read: list[CopyLines] = []
+    with pytest.raises(InvalidPart) as refused:
         await read_all(readers, parts(chunks(text, 5000)), read)
     assert (sum(lines.count for lines in read) + refused.value.index, str(refused.value)) == (
         one_by_one.value.index,

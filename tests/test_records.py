@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import DOCUMENTED_BODY, DOCUMENTED_RECORD, changed
-from imageapi.records.reading import UnfitRecord, read_record
+from imageapi.records.reading import InvalidRecord, parse_record
 
 PARIS = ZoneInfo("Europe/Paris")
 NAN = float("nan")
@@ -27,7 +27,7 @@ KNOWN = set(DOCUMENTED_RECORD["infos"])
 
 
 def rendered(record: Any) -> str:
-    return read_record(record).record(PARIS)
+    return parse_record(record).record(PARIS)
 
 
 def same(left: Any, right: Any) -> bool:
@@ -72,7 +72,7 @@ def test_date_comes_back_as_the_same_moment(date: Any) -> None:
     if offset.total_seconds() % 60:
         return  # RFC 3339 cannot write it
     text = date.isoformat(timespec="milliseconds")
-    image = read_record(changed(DOCUMENTED_RECORD, "created_at", text))
+    image = parse_record(changed(DOCUMENTED_RECORD, "created_at", text))
     # In UTC: where an hour comes twice, Python calls no two dates of different zones equal.
     assert image.created_at.astimezone(UTC) == date.astimezone(UTC)
     written = json.loads(image.record(PARIS))["created_at"]
@@ -88,7 +88,7 @@ def test_location_that_was_not_given_stays_away() -> None:
 def test_date_is_written_with_the_offset_of_that_moment() -> None:
     summer = changed(DOCUMENTED_RECORD, "created_at", "2016-07-01T00:00:00Z")
     assert json.loads(rendered(summer))["created_at"] == "2016-07-01T02:00:00.000+02:00"
-    image = read_record(summer)
+    image = parse_record(summer)
     assert '"created_at":"2016-07-01T00:00:00.000+00:00"' in image.record(ZoneInfo("UTC"))
 
 
@@ -164,8 +164,8 @@ def test_unfit_value_is_refused_by_name(field: str, value: Any) -> None:
         record["infos"]["tags"][1] = value
     else:
         record = changed(record, field, value)
-    with pytest.raises(UnfitRecord) as error:
-        read_record(record)
+    with pytest.raises(InvalidRecord) as error:
+        parse_record(record)
     assert str(error.value).startswith(field)
     assert "\n" not in str(error.value)
 
@@ -173,19 +173,19 @@ def test_unfit_value_is_refused_by_name(field: str, value: Any) -> None:
 @pytest.mark.parametrize("field", list(DOCUMENTED_RECORD))
 def test_missing_field_is_refused_by_name(field: str) -> None:
     record = {name: value for name, value in DOCUMENTED_RECORD.items() if name != field}
-    with pytest.raises(UnfitRecord, match=f"^{field}: field required"):
-        read_record(record)
+    with pytest.raises(InvalidRecord, match=f"^{field}: field required"):
+        parse_record(record)
 
 
 @pytest.mark.parametrize("value", [None, [], "x", 7])
 def test_what_is_no_object_is_refused(value: Any) -> None:
-    with pytest.raises(UnfitRecord, match="must be an object"):
-        read_record(value)
+    with pytest.raises(InvalidRecord, match="must be an object"):
+        parse_record(value)
 
 
 def test_nesting_has_an_end() -> None:
     deep: Any = 1
     for _ in range(40):
         deep = [deep]
-    with pytest.raises(UnfitRecord, match=r"^exifs\.deep.*nested too deep"):
-        read_record(changed(DOCUMENTED_RECORD, "exifs", {"deep": deep}))
+    with pytest.raises(InvalidRecord, match=r"^exifs\.deep.*nested too deep"):
+        parse_record(changed(DOCUMENTED_RECORD, "exifs", {"deep": deep}))

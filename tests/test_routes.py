@@ -11,7 +11,7 @@ from fastapi.routing import iter_route_contexts
 from PIL import Image
 
 from factories import HEADER, claims, signed
-from imageapi.api.dependencies import GuardFirst, May, TokenVerifier
+from imageapi.api.dependencies import AuthorizeBeforeBody, May, TokenVerifier
 from imageapi.auth.claims import ABILITIES
 
 #: An image that no album of a test has.
@@ -100,7 +100,7 @@ async def test_every_route_has_its_ability_or_is_public(app: FastAPI) -> None:
 async def test_every_route_that_takes_a_body_asks_first(app: FastAPI) -> None:
     """But the upload's, which reads its body itself."""
     with_body = {
-        (method, str(route.path)): isinstance(route.original_route, GuardFirst)
+        (method, str(route.path)): isinstance(route.original_route, AuthorizeBeforeBody)
         for route in iter_route_contexts(app.routes)
         if getattr(route, "body_field", None) is not None
         for method in route.methods or ()

@@ -7,7 +7,7 @@ import pytest
 
 from conftest import Command
 from factories import PROJECT, SECRET
-from imageapi.settings import PREFIX, Settings, WrongSetting, load_settings
+from imageapi.settings import PREFIX, InvalidSetting, Settings, load_settings
 
 
 @pytest.fixture(autouse=True)
@@ -75,7 +75,7 @@ def test_wrong_value_is_one_line_that_names_it(
     monkeypatch: pytest.MonkeyPatch, name: str, value: str
 ) -> None:
     monkeypatch.setenv(PREFIX + name, value)
-    with pytest.raises(WrongSetting) as error:
+    with pytest.raises(InvalidSetting) as error:
         load_settings()
     assert str(error.value).startswith(f"{PREFIX}{name} ")
     assert "\n" not in str(error.value)
@@ -84,13 +84,13 @@ def test_wrong_value_is_one_line_that_names_it(
 
 def test_secret_is_required_beside_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEAPI_DATABASE_URL", "postgresql://db/x")
-    with pytest.raises(WrongSetting, match="IMAGEAPI_TOKEN_SECRET is required"):
+    with pytest.raises(InvalidSetting, match="IMAGEAPI_TOKEN_SECRET is required"):
         load_settings()
 
 
 def test_file_that_cannot_be_read_is_one_line(folder: Path) -> None:
     (folder / ".env").write_bytes(b"IMAGEAPI_TIME_ZONE=\xff\xfe")
-    with pytest.raises(WrongSetting, match=r"^the \.env file"):
+    with pytest.raises(InvalidSetting, match=r"^the \.env file"):
         load_settings()
 
 

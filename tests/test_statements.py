@@ -51,7 +51,7 @@ def test_missing_and_unknown_arguments_are_named(
 
 async def test_reader_with_a_wrong_argument_raises_and_goes_on(database: Database) -> None:
     """The mistake is found before a connection is used, and costs none."""
-    held = database.held()
+    held = database.dedicated_connection()
     try:
         for reader in (database, held):
             with pytest.raises(TypeError, match="missing: album_id"):
@@ -80,5 +80,5 @@ def test_every_filter_gives_what_its_statements_need() -> None:
     for values in itertools.product(*CHOICES.values()):
         wanted = Filter(**dict(zip(CHOICES, values, strict=True)))
         given = {"album_id": "a", **wanted.values()}
-        repository._count(wanted.conditions()).arguments(given)
-        repository._page(wanted.conditions(), False).arguments({**given, "rows": 1})
+        repository._select_count(wanted.conditions()).arguments(given)
+        repository._select_page(wanted.conditions(), False).arguments({**given, "rows": 1})

@@ -17,7 +17,7 @@ import pytest
 
 from imageapi.pictures import keeping
 from imageapi.pictures.deadlines import StoreDeadlines
-from imageapi.pictures.errors import NotInStore, StoreAway, UnfitStore
+from imageapi.pictures.errors import InvalidStore, ObjectNotFound, StoreUnavailable
 from imageapi.pictures.folder import Folder
 from imageapi.pictures.store import Store, open_store
 from s3 import Bucket, s3_server
@@ -65,7 +65,7 @@ class Place:
 import asyncio, resource, signal, sys
 from datetime import timedelta
 from pathlib import Path
-from imageapi.pictures.errors import StoreAway
+from imageapi.pictures.errors import StoreUnavailable
 from imageapi.pictures.store import open_store
 KEY, MIB = {KEY!r}, {MIB}
 store = open_store(sys.argv[1], Path(sys.argv[2]))
@@ -136,21 +136,23 @@ async def test_folder_that_hangs_is_away_and_others_are_read(hanging: Place) -> 
     other = KEY.replace("original", "other")
     await hanging.store.put(other, SMALL)
     started = monotonic()
-    asked = [asyncio.create_task(hanging.store.get(KEY)) for _ in range(keeping.MOST_THREADS - 1)]
+    asked = [
+        asyncio.create_task(hanging.store.get(KEY)) for _ in range(keeping.MAX_DISK_THREADS - 1)
+    ]
     await asyncio.sleep(0.1)
     asked[0].cancel()
     assert await hanging.store.get(other) == SMALL
     told = await asyncio.gather(*asked, return_exceptions=True)
-    assert {type(each) for each in told} == {asyncio.CancelledError, StoreAway}
+    assert {type(each) for each in told} == {asyncio.CancelledError, StoreUnavailable}
     assert monotonic() - started < 5
     assert await hanging.store.get(other) == SMALL
 
 
 async def test_folder_that_hangs_holds_up_no_more_than_its_threads(hanging: Place) -> None:
-    asked = [hanging.store.get(KEY) for _ in range(keeping.MOST_THREADS + 5)]
+    asked = [hanging.store.get(KEY) for _ in range(keeping.MAX_DISK_THREADS + 5)]
     told = await asyncio.gather(*asked, return_exceptions=True)
-    assert {type(each) for each in told} == {StoreAway}
-    with pytest.raises(StoreAway):
+    assert {type(each) for each in told} == {StoreUnavailable}
+    with pytest.raises(StoreUnavailable):
         await hanging.store.size(KEY)
 
 
@@ -192,13 +194,13 @@ async def test_contents_put_at_once_are_never_mixed(place: Place) -> None:
 @pytest.mark.parametrize("key", [KEY, "album", "album/x"])
 async def test_nothing_under_a_key_is_said_so(place: Place, key: str) -> None:
     await place.store.put("album/x/y", SMALL)
-    with pytest.raises(NotInStore):
+    with pytest.raises(ObjectNotFound):
         await place.store.get(key)
-    with pytest.raises(NotInStore):
+    with pytest.raises(ObjectNotFound):
         await place.store.size(key)
-    with pytest.raises(NotInStore):
+    with pytest.raises(ObjectNotFound):
         await place.bytes(key)
-    with pytest.raises(NotInStore):
+    with pytest.raises(ObjectNotFound):
         async with place.store.as_file(key):
             pass
     assert not place.left_over()
@@ -207,7 +209,7 @@ async def test_nothing_under_a_key_is_said_so(place: Place, key: str) -> None:
 async def test_what_is_deleted_is_gone(place: Place) -> None:
     await place.store.put(KEY, SMALL)
     await place.store.delete(KEY)
-    with pytest.raises(NotInStore):
+    with pytest.raises(ObjectNotFound):
         await place.store.get(KEY)
 
 
@@ -286,38 +288,38 @@ async def test_errors_of_whoever_reads_the_file_are_theirs(place: Place) -> None
         async with place.store.as_file(KEY):
             raise FileNotFoundError
     with pytest.raises(FileNotFoundError):
-        async with place.store.incoming(KEY):
+        async with place.store.open_writer(KEY):
             raise FileNotFoundError
     assert not place.left_over()
 
 
 async def test_an_upload_can_be_looked_at_and_is_then_kept(place: Place) -> None:
-    async with place.store.incoming(KEY) as incoming:
+    async with place.store.open_writer(KEY) as incoming:
         for start in range(0, len(LARGE), 64 * 1024):
             await incoming.write(LARGE[start : start + 64 * 1024])
-        await incoming.flushed()
+        await incoming.flush()
         assert incoming.path.read_bytes() == LARGE
         assert await place.keys() == []
-        await incoming.keep()
+        await incoming.commit()
         assert await place.keys() == [KEY]
     assert await place.bytes(KEY) == LARGE
     assert not place.left_over()
 
 
 async def test_an_upload_is_sent_in_parts_while_it_comes(remote: Place, bucket: Bucket) -> None:
-    async with remote.store.incoming(KEY) as incoming:
+    async with remote.store.open_writer(KEY) as incoming:
         for start in range(0, len(LARGE), MIB):
             await incoming.write(LARGE[start : start + MIB])
         assert bucket.unfinished() == 1
-        await incoming.keep()
+        await incoming.commit()
     assert bucket.unfinished() == 0
     assert bucket.is_of_parts(f"below/here/{KEY}")
 
 
 async def test_a_small_upload_is_sent_at_once(remote: Place, bucket: Bucket) -> None:
-    async with remote.store.incoming(KEY) as incoming:
+    async with remote.store.open_writer(KEY) as incoming:
         await incoming.write(SMALL)
-        await incoming.keep()
+        await incoming.commit()
     assert await remote.store.get(KEY) == SMALL
     assert not bucket.is_of_parts(f"below/here/{KEY}")
 
@@ -330,10 +332,10 @@ async def test_an_upload_takes_little_memory(place: Place) -> None:
         return int(status.partition("VmHWM:")[2].split()[0]) * 1024
 
     async def upload(count):
-        async with store.incoming(KEY) as incoming:
+        async with store.open_writer(KEY) as incoming:
             for _ in range(count):
                 await incoming.write(bytes(MIB))
-            await incoming.keep()
+            await incoming.commit()
 
     async def main():
         await upload(1)
@@ -349,16 +351,16 @@ async def test_an_upload_takes_little_memory(place: Place) -> None:
 
 @pytest.mark.parametrize("content", [b"", SMALL, LARGE], ids=["nothing", "small", "large"])
 async def test_what_nobody_keeps_is_thrown_away(place: Place, content: bytes) -> None:
-    async with place.store.incoming(KEY) as incoming:
+    async with place.store.open_writer(KEY) as incoming:
         await incoming.write(content)
-        await incoming.flushed()
+        await incoming.flush()
     assert await place.holds_nothing()
 
 
 @pytest.mark.parametrize("content", [b"", SMALL, LARGE], ids=["nothing", "small", "large"])
 async def test_an_error_throws_everything_away(place: Place, content: bytes) -> None:
     async def upload() -> None:
-        async with place.store.incoming(KEY) as incoming:
+        async with place.store.open_writer(KEY) as incoming:
             await incoming.write(content)
             raise ZeroDivisionError
 
@@ -371,7 +373,7 @@ async def test_whoever_is_cancelled_while_writing_leaves_nothing(place: Place) -
     for delay in (0, 0.001, 0.01, 0.05, 0.1):
 
         async def upload() -> None:
-            async with place.store.incoming(KEY) as incoming:
+            async with place.store.open_writer(KEY) as incoming:
                 while True:
                     await incoming.write(bytes(MIB))
 
@@ -390,9 +392,9 @@ async def test_whoever_is_cancelled_while_keeping_leaves_all_or_nothing(place: P
         key = f"album/{delay}"
 
         async def upload(key: str) -> None:
-            async with place.store.incoming(key) as incoming:
+            async with place.store.open_writer(key) as incoming:
                 await incoming.write(content)
-                await incoming.keep()
+                await incoming.commit()
 
         task = asyncio.create_task(upload(key))
         await asyncio.sleep(delay)
@@ -429,9 +431,9 @@ async def test_what_is_kept_survives_a_power_cut(
     if way == "put":
         await folder.store.put(KEY, SMALL)
     else:
-        async with folder.store.incoming(KEY) as incoming:
+        async with folder.store.open_writer(KEY) as incoming:
             await incoming.write(SMALL)
-            await incoming.keep()
+            await incoming.commit()
     target = folder.root / KEY
     folders = [target.parent, target.parent.parent, folder.root]
     assert synced == [
@@ -443,7 +445,7 @@ async def test_what_is_kept_survives_a_power_cut(
 async def test_what_a_killed_process_left_is_swept(place: Place) -> None:
     script = """
     async def main():
-        async with store.incoming(KEY) as incoming:
+        async with store.open_writer(KEY) as incoming:
             for _ in range(7):
                 await incoming.write(bytes(MIB))
             print("written", flush=True)
@@ -474,17 +476,17 @@ async def test_a_full_disk_is_told_and_nothing_stays(place: Place) -> None:
     async def tell(doing):
         try:
             await doing
-        except StoreAway:
+        except StoreUnavailable:
             print("away", flush=True)
 
     async def upload():
-        async with store.incoming(KEY) as incoming:
+        async with store.open_writer(KEY) as incoming:
             try:
                 for _ in range(3):
                     await incoming.write(bytes(MIB))
             finally:
                 resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY,) * 2)
-                await incoming.keep()  # what is not whole cannot be kept
+                await incoming.commit()  # what is not whole cannot be kept
 
     async def main():
         resource.setrlimit(resource.RLIMIT_FSIZE, (MIB + 1, resource.RLIM_INFINITY))
@@ -503,15 +505,15 @@ def each_call(place: Place) -> list[Callable[[], Awaitable[object]]]:
     """Everything that asks the store."""
 
     async def upload() -> None:
-        async with place.store.incoming(KEY) as incoming:
+        async with place.store.open_writer(KEY) as incoming:
             await incoming.write(SMALL)
-            await incoming.keep()
+            await incoming.commit()
 
     async def upload_much() -> None:
-        async with place.store.incoming(KEY) as incoming:
+        async with place.store.open_writer(KEY) as incoming:
             for _ in range(20):
                 await incoming.write(bytes(MIB))
-            await incoming.keep()
+            await incoming.commit()
 
     async def read_file() -> None:
         async with place.store.as_file(KEY):
@@ -538,16 +540,16 @@ async def test_a_bucket_that_cannot_be_reached_is_away(
     began = monotonic()
     outcomes = await asyncio.gather(*(call() for call in each_call(place)), return_exceptions=True)
     assert monotonic() - began < 15
-    assert [type(outcome) for outcome in outcomes] == [StoreAway] * len(outcomes)
+    assert [type(outcome) for outcome in outcomes] == [StoreUnavailable] * len(outcomes)
     assert not place.left_over()
 
 
 async def test_a_bucket_that_does_not_exist_takes_nothing(remote: Place) -> None:
     place = Place("s3://no-such-bucket", remote.scratch, remote.bucket)
     for call in each_call(place)[:2]:
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await call()
-    with pytest.raises(StoreAway):
+    with pytest.raises(StoreUnavailable):
         await place.store.put(KEY, SMALL)
     assert not place.left_over()
 
@@ -557,7 +559,7 @@ async def test_a_folder_that_is_gone_is_away_and_is_not_made_again(folder: Place
     await folder.store.put(KEY, SMALL)
     folder.root.rename(folder.root.with_name("elsewhere"))
     for call in each_call(folder):
-        with pytest.raises(StoreAway):
+        with pytest.raises(StoreUnavailable):
             await call()
     assert not folder.root.exists()
     folder.root.with_name("elsewhere").rename(folder.root)
@@ -578,7 +580,7 @@ def test_a_folder_of_the_operators_is_taken_as_it_is(tmp_path: Path, scratch: Pa
 
 def test_a_folder_that_cannot_be_made_is_unfit(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
-    with pytest.raises(UnfitStore, match=r"^is no folder .*/file/pictures: Not a directory$"):
+    with pytest.raises(InvalidStore, match=r"^is no folder .*/file/pictures: Not a directory$"):
         open_store(tmp_path / "file" / "pictures")
 
 
@@ -630,7 +632,7 @@ def test_an_address_that_cannot_be_used_is_unfit(
 ) -> None:
     monkeypatch.setenv("GOOGLE_SERVICE_ACCOUNT_KEY", '"secret"')
     monkeypatch.delenv("AZURE_STORAGE_ACCOUNT_NAME", raising=False)
-    with pytest.raises(UnfitStore) as caught:
+    with pytest.raises(InvalidStore) as caught:
         open_store(address)
     assert "secret" not in str(caught.value)
     assert "\n" not in str(caught.value)
@@ -654,5 +656,5 @@ async def test_a_key_that_leads_elsewhere_is_a_mistake(place: Place, key: str) -
     with pytest.raises(AssertionError):
         await place.store.get(key)
     with pytest.raises(AssertionError):
-        async with place.store.incoming(key):
+        async with place.store.open_writer(key):
             pass

@@ -18,15 +18,15 @@ from jose.backends import ECKey
 from factories import HEADER, SECRET, claims, part, signed
 from imageapi.auth.errors import (
     AbilityMissing,
+    InvalidSecret,
     TokenExpired,
     TokenForElsewhere,
     TokenForged,
     TokenNotYetValid,
     TokenRefused,
     TokenUnreadable,
-    UnfitSecret,
 )
-from imageapi.auth.tokens import LONGEST_TOKEN, Tokens
+from imageapi.auth.tokens import MAX_TOKEN_CHARACTERS, Tokens
 
 ALBUM = "an-album"
 TOKENS = Tokens(SECRET)
@@ -121,7 +121,7 @@ REFUSED = {
     "payload 1,500 deep": (signed(HEADER, b"[" * 1500 + b"]" * 1500), TokenForged),
     "audience of another": (token(aud="another"), TokenForElsewhere),
     "user_id that is no text": (token(user_id=7), TokenUnreadable),
-    "over 4 KB": (token(padding="x" * LONGEST_TOKEN), TokenUnreadable),
+    "over 4 KB": (token(padding="x" * MAX_TOKEN_CHARACTERS), TokenUnreadable),
     "header nested a thousand deep": (
         f"{part(DEEP_HEADER)}.{part({})}.{part(b's' * 32)}",
         TokenUnreadable,
@@ -165,7 +165,7 @@ def test_long_token_is_refused_before_it_is_parsed(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr("imageapi.auth.tokens.json.loads", parsed)
     monkeypatch.setattr("imageapi.auth.tokens.jwt.decode", parsed)
     with pytest.raises(TokenUnreadable, match="4096"):
-        TOKENS.verify("a" * (LONGEST_TOKEN - 3) + ".b.c")
+        TOKENS.verify("a" * (MAX_TOKEN_CHARACTERS - 3) + ".b.c")
 
 
 @given(st.text(max_size=300) | st.from_regex(r"[\w-]+\.[\w-]+\.[\w-]+", fullmatch=True))
@@ -240,7 +240,7 @@ def _decoded(text: str) -> bytes:
 
 @pytest.mark.parametrize("secret", ["", "x" * 31, public_key()])
 def test_secret_that_is_none_is_refused(secret: str) -> None:
-    with pytest.raises(UnfitSecret) as error:
+    with pytest.raises(InvalidSecret) as error:
         Tokens(secret)
     assert not secret or secret not in str(error.value)
 

@@ -18,9 +18,9 @@ from sqlalchemy import delete, update
 
 from factories import record
 from fixture_types import AddRecords, TokenFor
-from imageapi.api.pages import decode_place, encode_place
+from imageapi.api.pages import decode_cursor, encode_cursor
 from imageapi.database.engine import Database
-from imageapi.database.repository import Place
+from imageapi.database.repository import Cursor
 from imageapi.database.tables import images
 
 
@@ -144,8 +144,8 @@ async def test_after_without_limit_is_all_the_rest(
 
 @given(st.datetimes(datetime(1970, 1, 1), timezones=st.just(UTC)), st.uuids())
 def test_places_survive_their_text(created_at: datetime, public_id: UUID) -> None:
-    place = Place(created_at, public_id)
-    assert decode_place(encode_place(place)) == place
+    place = Cursor(created_at, public_id)
+    assert decode_cursor(encode_cursor(place)) == place
 
 
 @pytest.mark.parametrize("seed", range(10))

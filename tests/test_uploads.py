@@ -453,7 +453,7 @@ async def test_rotation_and_crop_are_shown_under_new_paths(sender: Sender) -> No
 @pytest.mark.inside
 async def test_fifty_who_ask_at_once_have_it_made_once(sender: Sender, app: FastAPI) -> None:
     image = (await sender.send(pictures.jpeg(width=900, height=600))).json()
-    decoders = app.state.studio.decoders
+    decoders = app.state.backend.decoders
     made = 0
     render = decoders.render
 
@@ -547,7 +547,7 @@ async def test_decoder_that_is_killed_leaves_no_blank(
 ) -> None:
     """As by a system without memory: whoever asks is told to come back, and then sees it."""
     image = (await sender.send(pictures.jpeg(width=900, height=600))).json()
-    decoders = app.state.studio.decoders
+    decoders = app.state.backend.decoders
     path = image["thumbnails"]["full"]
 
     async def kill() -> None:
@@ -585,7 +585,7 @@ async def test_rendition_is_not_waited_for_without_end(
 
     with monkeypatch.context() as slow:
         slow.setattr(app.state.renditions, "_seconds", 0.5)
-        slow.setattr(app.state.studio.store, "as_file", never)
+        slow.setattr(app.state.backend.store, "as_file", never)
         started = asyncio.get_running_loop().time()
         paths = [
             image["thumbnails"][name] for image in (first, second) for name in ("full", "large")
@@ -604,7 +604,7 @@ async def test_head_of_an_original_reads_none_of_it(
 ) -> None:
     content = pictures.jpeg()
     added = await sender.send(content)
-    monkeypatch.setattr(app.state.studio.store, "stream", None)
+    monkeypatch.setattr(app.state.backend.store, "stream", None)
     answer = await sender.client.head(added.links["enclosure"]["url"])
     assert answer.status_code == 200
     assert answer.headers["Content-Length"] == str(len(content))

@@ -16,31 +16,31 @@ from starlette_compress import CompressMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from imageapi import __version__
-from imageapi.albums.places import Places
-from imageapi.albums.rendering import Rendering
+from imageapi.albums.places import GeoipDatabase
+from imageapi.albums.rendering import RecordSerializer
 from imageapi.albums.showing import Renditions
-from imageapi.albums.studio import Limits, open_studio
+from imageapi.albums.studio import PictureLimits, open_backend
 from imageapi.api import albums, assets, document, events, images, operations, tags, untag, uploads
-from imageapi.api.admission import Admission, Turns, plain_client
+from imageapi.api.admission import Admission, ConcurrencyLimiter, normalize_client
 from imageapi.api.cors import Cors
 from imageapi.api.headers import DocumentedHeaders
-from imageapi.api.heads import HeadAsGet
-from imageapi.api.journal import Journal
-from imageapi.api.lean import LeanQueue
+from imageapi.api.heads import HeadRequests
+from imageapi.api.journal import RequestLog
+from imageapi.api.lean import UntaggedFastPath
 from imageapi.api.limits import BodyLimit
 from imageapi.api.problems import add_problem_handlers
 from imageapi.auth.issuer import Issuer
-from imageapi.auth.secret import the_secret
+from imageapi.auth.secret import load_secret
 from imageapi.auth.tokens import Rules, Tokens
 from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
-from imageapi.database.queue import UntaggedLists
-from imageapi.database.rates import Rate, Rates, keep_sweeping
+from imageapi.database.queue import UntaggedCache
+from imageapi.database.rates import Rate, RateLimiter, sweep_forever
 from imageapi.deadlines import Deadlines
-from imageapi.logs import configure_logs, place_of
+from imageapi.logs import configure_logs, locate_error
 from imageapi.metrics import REQUESTS_UNDER_WAY
 from imageapi.serving import end_with_parent
-from imageapi.settings import Settings, count_and_seconds, load_settings
+from imageapi.settings import Settings, load_settings, parse_rate
 
 #: How long work between requests rests after it broke.
 _REST_SECONDS = 10
@@ -53,11 +53,11 @@ class ImageAPI(FastAPI):
 
     def __init__(self, settings: Settings, body_seconds: float, **options: Any) -> None:
         is_traced = settings.opentelemetry
-        super().__init__(telemetry=_telemetry(is_traced), **options)
-        self.ordinary = super().__call__
-        self._lean: ASGIApp = self.ordinary
+        super().__init__(telemetry=_build_telemetry_config(is_traced), **options)
+        self.full_stack = super().__call__
+        self._fast_path: ASGIApp = self.full_stack
         if not (is_traced or settings.rate_limit or settings.address_rate_limit):
-            self._lean = LeanQueue(self.ordinary, self.state, settings.hosts)
+            self._fast_path = UntaggedFastPath(self.full_stack, self.state, settings.hosts)
         self._settings = settings
         self._body_seconds = body_seconds
         self._under_way = 0
@@ -66,12 +66,12 @@ class ImageAPI(FastAPI):
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, the queue's ordinary request before all that follows."""
         if scope["type"] != "http":
-            await self.ordinary(scope, receive, send)
+            await self.full_stack(scope, receive, send)
             return
-        scope["client"] = plain_client(scope.get("client"))
+        scope["client"] = normalize_client(scope.get("client"))
         self._under_way += 1
         self.state.is_overloaded = self._under_way > self._settings.max_requests
-        answer = self.ordinary if self.state.is_overloaded else self._lean
+        answer = self.full_stack if self.state.is_overloaded else self._fast_path
         with REQUESTS_UNDER_WAY.track_inprogress():
             try:
                 await answer(scope, receive, send)
@@ -88,16 +88,16 @@ class ImageAPI(FastAPI):
         if settings.origins:
             stack = Cors(stack, settings.origins)
         limited = BodyLimit(CompressMiddleware(stack), self._body_seconds)
-        return Journal(DocumentedHeaders(HeadAsGet(limited)))
+        return RequestLog(DocumentedHeaders(HeadRequests(limited)))
 
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, in its published form."""
         if self.openapi_schema is None:
-            self.openapi_schema = document.complete(super().openapi())
+            self.openapi_schema = document.complete_document(super().openapi())
         return self.openapi_schema
 
 
-def _telemetry(is_traced: bool) -> TelemetryConfig:
+def _build_telemetry_config(is_traced: bool) -> TelemetryConfig:
     """FastAPI's own OpenTelemetry: a span for each request, and nothing that quotes what was sent.
 
     Paths of pictures are as good as the pictures: none is told to anybody.
@@ -125,7 +125,7 @@ def create_app(settings: Settings, deadlines: Deadlines | None = None) -> FastAP
             open_database(
                 settings.database_address,
                 settings.data_dir,
-                is_impatient=True,
+                has_deadlines=True,
                 is_pooled=settings.database_pooler,
                 deadlines=deadlines.database,
             ) as database,
@@ -133,22 +133,24 @@ def create_app(settings: Settings, deadlines: Deadlines | None = None) -> FastAP
         ):
             app.state.tokens = opened.enter_context(_open_tokens(settings))
             app.state.database = database
-            app.state.untagged = UntaggedLists(database)
-            app.state.user_rates = _rates(database, "user", settings.rate_limit)
-            app.state.address_rates = _rates(database, "address", settings.address_rate_limit)
-            limits = Limits(settings.limit_bytes, settings.limit_pixels)
-            app.state.studio = await opened.enter_async_context(
-                open_studio(
+            app.state.untagged = UntaggedCache(database)
+            app.state.user_rate_limiter = _build_rate_limiter(database, "user", settings.rate_limit)
+            app.state.address_rate_limiter = _build_rate_limiter(
+                database, "address", settings.address_rate_limit
+            )
+            limits = PictureLimits(settings.limit_bytes, settings.limit_pixels)
+            app.state.backend = await opened.enter_async_context(
+                open_backend(
                     database,
                     settings.store_address,
-                    app.state.rendering,
+                    app.state.serializer,
                     limits,
                     deadlines.store,
                 )
             )
-            app.state.places = opened.enter_context(closing(Places(settings.geoip_database)))
-            opened.enter_context(_meanwhile(partial(keep_sweeping, database)))
-            app.state.renditions = Renditions(app.state.studio, deadlines.rendition_seconds)
+            app.state.places = opened.enter_context(closing(GeoipDatabase(settings.geoip_database)))
+            opened.enter_context(_run_in_background(partial(sweep_forever, database)))
+            app.state.renditions = Renditions(app.state.backend, deadlines.rendition_seconds)
             yield
             await app.state.renditions.close()
             await app.state.untagged.close()
@@ -176,9 +178,9 @@ def create_app(settings: Settings, deadlines: Deadlines | None = None) -> FastAP
         app.include_router(router)
     operations.mount_docs_parts(app)
     add_problem_handlers(app)
-    app.state.rendering = Rendering(settings.time_zone, settings.sizes)
-    app.state.upload_turns = Turns(settings.max_uploads, "uploads")
-    app.state.methods_of = _methods_of(app)
+    app.state.serializer = RecordSerializer(settings.time_zone, settings.sizes)
+    app.state.upload_limiter = ConcurrencyLimiter(settings.max_uploads, "uploads")
+    app.state.methods_of = _build_method_lookup(app)
     return app
 
 
@@ -189,26 +191,26 @@ def from_environment(deadlines: Deadlines | None = None) -> FastAPI:
     return create_app(load_settings(), deadlines)
 
 
-def _rates(database: Database, kind: str, rate: str | None) -> Rates | None:
-    return None if rate is None else Rates(database, kind, Rate(*count_and_seconds(rate)))
+def _build_rate_limiter(database: Database, kind: str, rate: str | None) -> RateLimiter | None:
+    return None if rate is None else RateLimiter(database, kind, Rate(*parse_rate(rate)))
 
 
 @contextmanager
 def _open_tokens(settings: Settings) -> Iterator[Tokens]:
     """What verifies tokens; within, the keys of their issuer are kept fresh."""
-    secret = the_secret(settings.configured_secret, settings.secret_file)
+    secret = load_secret(settings.configured_secret, settings.secret_file)
     secrets = (secret, *settings.accepted_secrets)
     rules = Rules(settings.token_audience, settings.token_issuer, settings.token_leeway_seconds)
     if settings.token_jwks_url is None:
         yield Tokens(*secrets, rules=rules)
         return
     issuer = Issuer(settings.token_jwks_url)
-    with _meanwhile(issuer.keep_fresh):
+    with _run_in_background(issuer.keep_fresh):
         yield Tokens(*secrets, issuer=issuer, rules=rules)
 
 
 @contextmanager
-def _meanwhile(work: Callable[[], Coroutine[Any, Any, Never]]) -> Iterator[None]:
+def _run_in_background(work: Callable[[], Coroutine[Any, Any, Never]]) -> Iterator[None]:
     """Let the work be done while the block lasts; what breaks it is written down, no more."""
 
     async def go_on() -> Never:
@@ -216,7 +218,7 @@ def _meanwhile(work: Callable[[], Coroutine[Any, Any, Never]]) -> Iterator[None]
             try:
                 await work()
             except Exception as error:  # noqa: BLE001 - nobody else would hear of it
-                _write_down(error)
+                _log_error(error)
             await asyncio.sleep(_REST_SECONDS)
 
     task = asyncio.create_task(go_on())
@@ -226,12 +228,12 @@ def _meanwhile(work: Callable[[], Coroutine[Any, Any, Never]]) -> Iterator[None]
         task.cancel()
 
 
-def _write_down(error: Exception) -> None:
+def _log_error(error: Exception) -> None:
     with suppress(Exception):  # the log's disk may be full
-        log.error("work between requests broke", error=type(error).__name__, at=place_of(error))
+        log.error("work between requests broke", error=type(error).__name__, at=locate_error(error))
 
 
-def _methods_of(app: FastAPI) -> Callable[[str], list[str]]:
+def _build_method_lookup(app: FastAPI) -> Callable[[str], list[str]]:
     """A function from a path to the methods that are known for it, for ``Allow``.
 
     Of several templates that match, the one with the fewest parameters is the path's own.

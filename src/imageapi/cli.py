@@ -17,7 +17,7 @@ import typer
 from imageapi import __version__, commands
 from imageapi.auth.claims import ABILITIES
 from imageapi.records.ids import ALBUM_ID
-from imageapi.terminal import plain
+from imageapi.terminal import make_printable
 
 #: What typer raises where a command is used wrongly; its own name for it is private.
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
@@ -34,19 +34,19 @@ def main() -> None:
         status = app(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except UsageError as error:
-        _end_of_use(error)
+        _fail_usage(error)
     except BrokenPipeError:
         # The reader has left; Python must not flush to it once more at its end.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
     except Exception as error:  # noqa: BLE001 - a stack quotes what was in its hands
-        _end(*commands.failures.explain(error))
+        _fail(*commands.failures.explain(error))
 
 
-def _end_of_use(error: Any) -> None:
+def _fail_usage(error: Any) -> None:
     """Say what is wrong with how a command was used, and where to read how it is."""
     command = "imageapi" if error.ctx is None else error.ctx.command_path
-    message = plain(error.format_message()).rstrip(".")
+    message = make_printable(error.format_message()).rstrip(".")
     typer.echo(f"imageapi: {message[:1].lower()}{message[1:]}\nTry: {command} --help", err=True)
     sys.exit(2)
 
@@ -93,8 +93,8 @@ def about(
         raise typer.Exit(2)
 
 
-def _end(line: str, status: int) -> None:
-    typer.echo(f"imageapi: {plain(line)}", err=True)
+def _fail(line: str, status: int) -> None:
+    typer.echo(f"imageapi: {make_printable(line)}", err=True)
     sys.exit(status)
 
 

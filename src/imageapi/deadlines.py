@@ -15,7 +15,7 @@ class Deadlines:
 
     database: DatabaseDeadlines = field(default_factory=DatabaseDeadlines)
     store: StoreDeadlines = field(default_factory=StoreDeadlines)
-    #: A request's body, beside a second for each `SLOWEST_BYTES_PER_SECOND` of it.
+    #: A request's body, beside a second for each `MIN_BYTES_PER_SECOND` of it.
     body_seconds: float = 10
     #: A rendition, with the wait for a turn, and for what the store gives.
     rendition_seconds: float = 60

@@ -2,7 +2,7 @@
 
 No label holds what a client sent: routes are names of functions, types those of docs/problems.md.
 With several workers each counts in files of a folder that they share, and any of them answers for
-all (`shared_between_workers`).
+all (`share_between_workers`).
 """
 
 import os
@@ -54,19 +54,19 @@ DATABASE_WAIT_SECONDS = Histogram(
 ISSUER_FETCHES = Counter("imageapi_issuer_fetches", "Asking for the issuer's keys", ["result"])
 
 
-def exposition() -> bytes:
+def format_metrics() -> bytes:
     """Everything counted so far, by all workers, in Prometheus' text format 0.0.4."""
     folder = os.environ.get(_SHARED)
     if folder is None:
         return generate_latest(REGISTRY)
-    _forget_the_dead(Path(folder))
+    _drop_dead_workers(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library's own
     return generate_latest(registry)
 
 
 @contextmanager
-def shared_between_workers() -> Iterator[None]:
+def share_between_workers() -> Iterator[None]:
     """Let processes that are started within count together."""
     folder = tempfile.mkdtemp(prefix="imageapi-metrics-")
     os.environ[_SHARED] = folder
@@ -76,7 +76,7 @@ def shared_between_workers() -> Iterator[None]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def _forget_the_dead(folder: Path) -> None:
+def _drop_dead_workers(folder: Path) -> None:
     """Requests of a worker that was killed are under way no more."""
     for path in folder.iterdir():
         live = _LIVE.fullmatch(path.name)

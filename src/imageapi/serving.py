@@ -10,7 +10,7 @@ from collections.abc import Callable
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from imageapi.metrics import shared_between_workers
+from imageapi.metrics import share_between_workers
 
 #: How long requests under way may take once the service is asked to stop, in seconds.
 GRACE_SECONDS = 30
@@ -59,7 +59,7 @@ def serve(
     signal.signal(signal.SIGINT, _stop)
     listening(sock.getsockname()[1])
     if workers > 1:
-        with shared_between_workers():
+        with share_between_workers():
             Multiprocess(config, sockets=[sock]).run()
         return
     server = uvicorn.Server(config)

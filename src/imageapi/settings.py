@@ -27,46 +27,46 @@ from pydantic_settings import SettingsError as UnreadableSettings
 PREFIX = "IMAGEAPI_"
 _RATE = re.compile(r"([1-9]\d{0,8})/(second|minute|hour|day)")
 _PERIOD_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_HERE = {"127.0.0.1", "localhost", "::1"}
+_LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
 
 
-class WrongSetting(Exception):
+class InvalidSetting(Exception):
     """A setting's value cannot be used; ``str()`` is one line that names it."""
 
 
-def _postgresql_url(url: SecretStr) -> SecretStr:
+def _check_postgresql_url(url: SecretStr) -> SecretStr:
     if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
         raise ValueError("must begin with postgresql://")
     return url
 
 
-def _time_zone(name: object) -> object:
+def _parse_time_zone(name: object) -> object:
     try:
         return ZoneInfo(name) if isinstance(name, str) else name
     except Exception as error:  # unknown names, paths, folders: each another exception
         raise ValueError("is not a time zone's name, such as Europe/Paris") from error
 
 
-def _secrets(secrets: SecretStr) -> SecretStr:
+def _check_secrets(secrets: SecretStr) -> SecretStr:
     if any(len(secret.encode()) < 32 for secret in secrets.get_secret_value().split()):  # noqa: PLR2004
         raise ValueError("must be secrets of at least 32 bytes, with spaces between")
     return secrets
 
 
-def _issuer_url(url: str) -> str:
+def _check_issuer_url(url: str) -> str:
     parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _HERE):
+    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS):
         return url
     raise ValueError("must begin with https://, or the keys could be anybody's")
 
 
-def _rate(rate: str) -> str:
+def _check_rate(rate: str) -> str:
     if _RATE.fullmatch(rate) is None:
         raise ValueError("must be a number and a period, such as 600/minute")
     return rate
 
 
-def _origins(origins: str) -> str:
+def _check_origins(origins: str) -> str:
     for origin in origins.split(","):
         parts = urlsplit(origin.strip())
         if parts.scheme not in ("http", "https") or origin.strip() != (
@@ -76,7 +76,7 @@ def _origins(origins: str) -> str:
     return origins
 
 
-def _networks(names: str) -> str:
+def _check_networks(names: str) -> str:
     try:
         for name in names.split(","):
             ip_network(name.strip())
@@ -85,7 +85,7 @@ def _networks(names: str) -> str:
     return names
 
 
-Rate = Annotated[str, AfterValidator(_rate)]
+Rate = Annotated[str, AfterValidator(_check_rate)]
 LongestEdge = Annotated[int, Field(ge=16, le=8192)]
 
 
@@ -102,7 +102,7 @@ class Settings(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    database_url: Annotated[SecretStr, AfterValidator(_postgresql_url)] | None = Field(
+    database_url: Annotated[SecretStr, AfterValidator(_check_postgresql_url)] | None = Field(
         default=None,
         description="`postgresql://…`, several hosts allowed; without it an embedded PostgreSQL "
         "in the data directory",
@@ -126,12 +126,12 @@ class Settings(BaseSettings):
         description="HS256 secret, at least 32 bytes; required with `IMAGEAPI_DATABASE_URL`, "
         "else generated once into the data directory",
     )
-    token_secrets_accepted: Annotated[SecretStr, AfterValidator(_secrets)] | None = Field(
+    token_secrets_accepted: Annotated[SecretStr, AfterValidator(_check_secrets)] | None = Field(
         default=None,
         description="further secrets whose tokens are taken, with spaces between; none is issued "
         "with them",
     )
-    token_jwks_url: Annotated[str, AfterValidator(_issuer_url)] | None = Field(
+    token_jwks_url: Annotated[str, AfterValidator(_check_issuer_url)] | None = Field(
         default=None, description="also accept RS256, ES256 or EdDSA tokens of this issuer"
     )
     token_audience: str | None = Field(
@@ -144,7 +144,7 @@ class Settings(BaseSettings):
         le=300,
         description="how far the clocks of those who make tokens may be off",
     )
-    time_zone: Annotated[ZoneInfo, BeforeValidator(_time_zone)] = Field(
+    time_zone: Annotated[ZoneInfo, BeforeValidator(_parse_time_zone)] = Field(
         default=ZoneInfo("Europe/Paris"), description="offset of `created_at`"
     )
 
@@ -158,7 +158,7 @@ class Settings(BaseSettings):
         default=None,
         description="a MaxMind database of cities: where the addresses of clients are",
     )
-    trusted_proxies: Annotated[str, AfterValidator(_networks)] | None = Field(
+    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] | None = Field(
         default=None,
         description="addresses and networks, with commas between, whose `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed",
@@ -168,7 +168,7 @@ class Settings(BaseSettings):
         description="hosts, with commas between, that requests must be for, such as "
         "`photos.example.org` or `*.example.org`; others are 421",
     )
-    cors_origins: Annotated[str, AfterValidator(_origins)] | None = Field(
+    cors_origins: Annotated[str, AfterValidator(_check_origins)] | None = Field(
         default=None, description="origins, with commas between, that a browser may call from"
     )
     rate_limit: Rate | None = Field(
@@ -252,7 +252,7 @@ class Settings(BaseSettings):
         return self.data_dir / "token_secret"
 
 
-def count_and_seconds(rate: str) -> tuple[int, int]:
+def parse_rate(rate: str) -> tuple[int, int]:
     """How many in how many seconds."""
     count, _, period = rate.partition("/")
     return int(count), _PERIOD_SECONDS[period]
@@ -262,20 +262,20 @@ def _listed(names: str | None) -> list[str]:
     return [name.strip().lower() for name in (names or "").split(",") if name.strip()]
 
 
-def _secret_folders() -> list[Path]:
+def _find_secret_folders() -> list[Path]:
     """The folders of secret files that are there."""
     named = ["/run/secrets", os.environ.get("CREDENTIALS_DIRECTORY", "")]
     return [Path(folder) for folder in named if folder and Path(folder).is_dir()]
 
 
 def load_settings() -> Settings:
-    """The settings of this process's surroundings; raises WrongSetting, one line."""
+    """The settings of this process's surroundings; raises InvalidSetting, one line."""
     try:
-        return Settings(_secrets_dir=_secret_folders())
+        return Settings(_secrets_dir=_find_secret_folders())
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         reason = first["msg"].removeprefix("Value error, ")
         name = f"{PREFIX}{str(first['loc'][0]).upper()} " if first["loc"] else ""
-        raise WrongSetting(f"{name}{reason}") from error
+        raise InvalidSetting(f"{name}{reason}") from error
     except (UnreadableSettings, OSError, UnicodeError) as error:
-        raise WrongSetting("the .env file or a secret file cannot be read") from error
+        raise InvalidSetting("the .env file or a secret file cannot be read") from error

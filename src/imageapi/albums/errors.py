@@ -3,10 +3,10 @@
 ::
 
     AlbumError
-    ├── UnfitChange         can be read, but does not fit the image
+    ├── InvalidChange         can be read, but does not fit the image
     └── Conflict            stands against what is there
         ├── PublicIdTaken       another image has the id
-        └── PictureThere        another image of the album shows the same picture
+        └── DuplicatePicture        another image of the album shows the same picture
 """
 
 from uuid import UUID
@@ -16,7 +16,7 @@ class AlbumError(Exception):
     """``str()`` is the public sentence."""
 
 
-class UnfitChange(AlbumError):
+class InvalidChange(AlbumError):
     """``field`` of the change does not fit; ``str()`` follows its name in a sentence."""
 
     def __init__(self, field: str, reason: str) -> None:
@@ -35,7 +35,7 @@ class PublicIdTaken(Conflict):
         super().__init__(f"The album has another image with the id {public_id}.")
 
 
-class PictureThere(Conflict):
+class DuplicatePicture(Conflict):
     """The album has the same picture as another image."""
 
     def __init__(self, public_id: UUID) -> None:

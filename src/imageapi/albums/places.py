@@ -7,26 +7,26 @@ from pathlib import Path
 import maxminddb
 
 
-class UnfitPlaces(Exception):
+class InvalidGeoipDatabase(Exception):
     """The file is no MaxMind database; ``str()`` is one line."""
 
 
-class Places:
+class GeoipDatabase:
     """Finds positions by addresses; one without a database knows none."""
 
     def __init__(self, path: Path | None) -> None:
-        """Open the database; raises UnfitPlaces."""
+        """Open the database; raises InvalidGeoipDatabase."""
         try:
             self._reader = None if path is None else maxminddb.open_database(path)
         except (OSError, ValueError, maxminddb.InvalidDatabaseError) as error:
-            raise UnfitPlaces("is not a MaxMind database that can be read") from error
+            raise InvalidGeoipDatabase("is not a MaxMind database that can be read") from error
 
     def find(self, address: str | None) -> list[int | float] | None:
         """Latitude and longitude in degrees; None for what the database does not know."""
         if self._reader is None or address is None:
             return None
         with suppress(ValueError, maxminddb.InvalidDatabaseError):
-            return _position(self._reader.get(address))
+            return _read_position(self._reader.get(address))
         return None
 
     def close(self) -> None:
@@ -35,7 +35,7 @@ class Places:
             self._reader.close()
 
 
-def _position(entry: object) -> list[int | float] | None:
+def _read_position(entry: object) -> list[int | float] | None:
     location = entry.get("location") if isinstance(entry, Mapping) else None
     if not isinstance(location, Mapping):
         return None

@@ -5,16 +5,16 @@ from dataclasses import dataclass
 from datetime import datetime
 from zoneinfo import ZoneInfo
 
-from imageapi.pictures.naming import asset_paths
+from imageapi.pictures.naming import build_asset_paths
 from imageapi.pictures.views import View
 from imageapi.records.image import Image, Thumbnails
 
 #: Raised by whoever changes what a record's text looks like: those that are there follow.
-RENDERING = 2
+SERIALIZER_VERSION = 2
 
 
 @dataclass(frozen=True, slots=True)
-class Rendering:
+class RecordSerializer:
     """How records are rendered: in which time zone, and with renditions of which sizes.
 
     ``sizes`` are the longest edges of ``full``, ``large`` and ``mini``, in pixels.
@@ -26,22 +26,24 @@ class Rendering:
     @property
     def name(self) -> str:
         """What is remembered with an album: it differs where the texts do."""
-        return f"{RENDERING} {self.time_zone.key} {'/'.join(map(str, self.sizes.values()))}"
+        return (
+            f"{SERIALIZER_VERSION} {self.time_zone.key} {'/'.join(map(str, self.sizes.values()))}"
+        )
 
-    def moment(self, moment: datetime) -> str:
+    def format_moment(self, moment: datetime) -> str:
         """The moment as records have it: milliseconds, and the time zone's offset then."""
         return moment.astimezone(self.time_zone).isoformat(timespec="milliseconds")
 
     def text(self, image: Image, asset_key: bytes | None) -> str:
         """The record's text; an image with a picture here gets the paths of its renditions."""
         if asset_key is not None:
-            views = {size: view_of(image, edge) for size, edge in self.sizes.items()}
-            paths = asset_paths(image.album_id, image.public_id, asset_key, views)
+            views = {size: get_view(image, edge) for size, edge in self.sizes.items()}
+            paths = build_asset_paths(image.album_id, image.public_id, asset_key, views)
             image.thumbnails = Thumbnails(**paths)
         return image.record(self.time_zone)
 
 
-def view_of(image: Image, longest_edge: int) -> View:
+def get_view(image: Image, longest_edge: int) -> View:
     """What of its picture an image shows: rotated, and cropped where it is."""
     crop = (image.crop_x, image.crop_y, image.crop_w, image.crop_h)
     return View(longest_edge, image.rotation, crop if any(crop) else None)

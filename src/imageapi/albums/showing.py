@@ -3,15 +3,21 @@
 import asyncio
 from contextlib import suppress
 
-from imageapi.albums.studio import Studio
+from imageapi.albums.studio import Backend
 from imageapi.database.repository import StoredImage
 from imageapi.metrics import RENDITIONS
-from imageapi.pictures.errors import DecodersBusy, NotDecoded, NotInStore, StoreError, UnfitPicture
-from imageapi.pictures.naming import ORIGINAL, store_key
+from imageapi.pictures.errors import (
+    DecodeFailed,
+    DecodersBusy,
+    InvalidPicture,
+    ObjectNotFound,
+    StoreError,
+)
+from imageapi.pictures.naming import ORIGINAL, build_store_key
 from imageapi.pictures.views import View
 
 #: So many renditions are made at once at most: each holds a connection to the database.
-MOST_AT_WORK = 2
+MAX_CONCURRENT_RENDITIONS = 2
 
 
 class Renditions:
@@ -20,24 +26,25 @@ class Renditions:
     One may take ``seconds``, with the wait for a turn, and for what the store gives.
     """
 
-    def __init__(self, studio: Studio, seconds: float) -> None:
-        self._studio = studio
+    def __init__(self, backend: Backend, seconds: float) -> None:
+        self._backend = backend
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(MOST_AT_WORK)
+        self._turns = asyncio.Semaphore(MAX_CONCURRENT_RENDITIONS)
         self._making: dict[str, asyncio.Task[bytes]] = {}
 
     async def show(self, album_id: str, image: StoredImage, name: str, view: View) -> bytes:
         """The JPEG of this view; empty where it cannot be made.
 
-        Raises NotInStore for an image without a picture, StoreAway, DecodersBusy, DatabaseAway.
+        Raises ObjectNotFound for an image without a picture, StoreUnavailable, DecodersBusy and
+        DatabaseUnavailable.
         """
         if image.picture is None:
-            raise NotInStore
-        key = store_key(album_id, image.picture, name)
+            raise ObjectNotFound
+        key = build_store_key(album_id, image.picture, name)
         try:
-            return await self._studio.store.get(key)
-        except NotInStore:
-            original = store_key(album_id, image.picture, ORIGINAL)
+            return await self._backend.store.get(key)
+        except ObjectNotFound:
+            original = build_store_key(album_id, image.picture, ORIGINAL)
             return await self._made_once(key, original, image.format, view)
 
     async def close(self) -> None:
@@ -63,26 +70,26 @@ class Renditions:
             async with (
                 asyncio.timeout(self._seconds),
                 self._turns,
-                self._studio.database.alone(key),
+                self._backend.database.advisory_lock(key),
             ):
                 try:
-                    return await self._studio.store.get(key)
-                except NotInStore:
+                    return await self._backend.store.get(key)
+                except ObjectNotFound:
                     rendition = await self._rendered(original, format_, view)
                     with suppress(StoreError):  # full, say: then it is made again the next time
-                        await self._studio.store.put(key, rendition)
+                        await self._backend.store.put(key, rendition)
                     return rendition
         except TimeoutError:
             raise DecodersBusy from None
 
     async def _rendered(self, original: str, format_: str, view: View) -> bytes:
         """The rendition; empty, and so kept, where it would not be fit the next time either."""
-        async with self._studio.store.as_file(original) as path:
+        async with self._backend.store.as_file(original) as path:
             try:
-                rendition = await self._studio.decoders.render(path, format_, view)
-            except NotDecoded:  # it was, when it came
+                rendition = await self._backend.decoders.render(path, format_, view)
+            except DecodeFailed:  # it was, when it came
                 raise DecodersBusy from None
-            except UnfitPicture:
+            except InvalidPicture:
                 rendition = b""
         RENDITIONS.labels("made" if rendition else "unfit").inc()
         return rendition

@@ -5,45 +5,45 @@ from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from imageapi.albums.rendering import Rendering
-from imageapi.children.child import cores
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.children.child import count_cores
 from imageapi.database.engine import Database
 from imageapi.pictures.deadlines import StoreDeadlines
-from imageapi.pictures.decoding import Decoders
+from imageapi.pictures.decoding import DecodePool
 from imageapi.pictures.store import Store, open_store
 
 
 @dataclass(frozen=True, slots=True)
-class Limits:
+class PictureLimits:
     """How large a picture may be: bytes of its file, and pixels."""
 
-    most_bytes: int
-    most_pixels: int
+    max_bytes: int
+    max_pixels: int
 
 
 @dataclass(frozen=True, slots=True)
-class Studio:
+class Backend:
     """What is needed to take pictures in, and to show them."""
 
     database: Database
     store: Store
-    decoders: Decoders
-    rendering: Rendering
-    limits: Limits
+    decoders: DecodePool
+    serializer: RecordSerializer
+    limits: PictureLimits
 
 
 @asynccontextmanager
-async def open_studio(
+async def open_backend(
     database: Database,
     address: str | Path,
-    rendering: Rendering,
-    limits: Limits,
+    serializer: RecordSerializer,
+    limits: PictureLimits,
     deadlines: StoreDeadlines | None = None,
-) -> AsyncIterator[Studio]:
-    """A studio over the store of this address, with a decoder for each core; raises UnfitStore."""
+) -> AsyncIterator[Backend]:
+    """Open the store and one decoder for each core; raises InvalidStore."""
     store = open_store(address, deadlines=deadlines)
-    decoders = Decoders(cores(), limits.most_pixels)
+    decoders = DecodePool(count_cores(), limits.max_pixels)
     try:
-        yield Studio(database, store, decoders, rendering, limits)
+        yield Backend(database, store, decoders, serializer, limits)
     finally:
         await decoders.close()

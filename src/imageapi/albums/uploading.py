@@ -9,17 +9,29 @@ from datetime import UTC, datetime
 from uuid import UUID, uuid4
 
 from imageapi.albums.errors import PublicIdTaken
-from imageapi.albums.geometry import best_position
-from imageapi.albums.rendering import view_of
-from imageapi.albums.studio import Studio
-from imageapi.database.changes import AlbumChange, changing
+from imageapi.albums.geometry import choose_position
+from imageapi.albums.rendering import get_view
+from imageapi.albums.studio import Backend
+from imageapi.database.changes import AlbumChange, album_change
 from imageapi.database.repository import Images, StoredImage
 from imageapi.metrics import UPLOADED_BYTES, UPLOADS, UPLOADS_UNDER_WAY
-from imageapi.pictures.decoding import Facts
-from imageapi.pictures.errors import NotAPicture, NotInStore, StoreAway, StoreError, TooManyBytes
-from imageapi.pictures.formats import LONGEST_HEAD, sniff
-from imageapi.pictures.naming import BLANK, KEY_BYTES, ORIGINAL, rendition_name, store_key
-from imageapi.pictures.store import Incoming
+from imageapi.pictures.decoding import PictureFacts
+from imageapi.pictures.errors import (
+    NotAPicture,
+    ObjectNotFound,
+    PictureTooLarge,
+    StoreError,
+    StoreUnavailable,
+)
+from imageapi.pictures.formats import MAGIC_BYTES, detect_format
+from imageapi.pictures.naming import (
+    BLANK,
+    KEY_BYTES,
+    ORIGINAL,
+    build_rendition_name,
+    build_store_key,
+)
+from imageapi.pictures.store import StoreWriter
 from imageapi.pictures.views import View
 from imageapi.records.image import Image, Location
 
@@ -27,7 +39,7 @@ Degrees = list[int | float]
 
 
 @dataclass(frozen=True, slots=True)
-class Given:
+class UploadFields:
     """What whoever adds a picture says of it. Positions are latitude and longitude in degrees."""
 
     public_id: UUID | None = None
@@ -38,7 +50,7 @@ class Given:
 
 
 @dataclass(frozen=True, slots=True)
-class Content:
+class PictureContent:
     """What can be said of a picture's bytes without decoding them."""
 
     format: str
@@ -47,11 +59,11 @@ class Content:
     sha256: bytes
 
 
-class Arriving:
+class UploadInProgress:
     """A picture on its way in: hashed, measured and recognised while it is written."""
 
-    def __init__(self, incoming: Incoming, limit_bytes: int, picture: UUID) -> None:
-        self.incoming = incoming
+    def __init__(self, incoming: StoreWriter, limit_bytes: int, picture: UUID) -> None:
+        self.open_writer = incoming
         self.picture = picture
         self._limit_bytes = limit_bytes
         self._length_bytes = 0
@@ -61,26 +73,26 @@ class Arriving:
         self._sha256 = hashlib.sha256()
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes; raises TooManyBytes, NotAPicture, StoreAway."""
+        """Take the next bytes; raises PictureTooLarge, NotAPicture, StoreUnavailable."""
         self._length_bytes += len(chunk)
         if self._length_bytes > self._limit_bytes:
-            raise TooManyBytes(self._limit_bytes)
+            raise PictureTooLarge(self._limit_bytes)
         if self._format is None:
-            self._head += chunk[:LONGEST_HEAD]
-            if len(self._head) >= LONGEST_HEAD:
+            self._head += chunk[:MAGIC_BYTES]
+            if len(self._head) >= MAGIC_BYTES:
                 self._recognise()
         self._md5.update(chunk)
         self._sha256.update(chunk)
-        await self.incoming.write(chunk)
+        await self.open_writer.write(chunk)
 
-    def content(self) -> Content:
+    def content(self) -> PictureContent:
         """What has come, now that all of it has; raises NotAPicture."""
         format_ = self._format or self._recognise()
         digest = self._sha256.digest()
-        return Content(format_, self._length_bytes, self._md5.hexdigest(), digest)
+        return PictureContent(format_, self._length_bytes, self._md5.hexdigest(), digest)
 
     def _recognise(self) -> str:
-        self._format = sniff(bytes(self._head))
+        self._format = detect_format(bytes(self._head))
         if self._format is None:
             raise NotAPicture
         return self._format
@@ -90,58 +102,62 @@ class Arriving:
 class Uploader:
     """Adds pictures to an album on behalf of ``user_id``; ``kind`` is that of its events."""
 
-    studio: Studio
+    backend: Backend
     album_id: str
     user_id: str | None
     kind: str = field(default="add")
 
     @asynccontextmanager
-    async def arriving(self) -> AsyncIterator[Arriving]:
+    async def arriving(self) -> AsyncIterator[UploadInProgress]:
         """A picture to be written and then added; thrown away where it is not."""
         picture = uuid4()
-        key = store_key(self.album_id, picture, ORIGINAL)
+        key = build_store_key(self.album_id, picture, ORIGINAL)
         with UPLOADS_UNDER_WAY.track_inprogress():
-            async with self.studio.store.incoming(key) as incoming:
-                yield Arriving(incoming, self.studio.limits.most_bytes, picture)
+            async with self.backend.store.open_writer(key) as incoming:
+                yield UploadInProgress(incoming, self.backend.limits.max_bytes, picture)
 
     async def find(self, sha256: bytes) -> StoredImage | None:
         """The image of the album with this content, unless it is in the trash."""
-        return await Images(self.studio.database).find_by_digest(self.album_id, sha256)
+        return await Images(self.backend.database).find_by_digest(self.album_id, sha256)
 
-    async def add(self, arriving: Arriving, given: Given) -> tuple[StoredImage, bool]:
+    async def add(
+        self, arriving: UploadInProgress, given: UploadFields
+    ) -> tuple[StoredImage, bool]:
         """The image of the picture, and whether it is new: the same one again is found instead.
 
-        Raises NotAPicture, UnfitPicture, PublicIdTaken, StoreAway, DatabaseAway.
+        Raises NotAPicture, InvalidPicture, PublicIdTaken, StoreUnavailable, DatabaseUnavailable.
         """
         image, is_new = await self._added(arriving, given)
         UPLOADS.labels("added" if is_new else "there").inc()
         return image, is_new
 
-    async def _added(self, arriving: Arriving, given: Given) -> tuple[StoredImage, bool]:
+    async def _added(
+        self, arriving: UploadInProgress, given: UploadFields
+    ) -> tuple[StoredImage, bool]:
         content = arriving.content()
         if (there := await self.find(content.sha256)) is not None:
             return there, False
-        await arriving.incoming.flushed()
-        edge = self.studio.rendering.sizes["mini"]
-        facts = await self.studio.decoders.inspect(
-            arriving.incoming.path, content.format, View(edge)
+        await arriving.open_writer.flush()
+        edge = self.backend.serializer.sizes["mini"]
+        facts = await self.backend.decoders.inspect(
+            arriving.open_writer.path, content.format, View(edge)
         )
-        await arriving.incoming.keep()
-        image = new_image(self.album_id, content, facts, given)
+        await arriving.open_writer.commit()
+        image = build_image(self.album_id, content, facts, given)
         return await self._record(arriving.picture, image, content, facts)
 
     async def _record(
-        self, picture: UUID, image: Image, content: Content, facts: Facts
+        self, picture: UUID, image: Image, content: PictureContent, facts: PictureFacts
     ) -> tuple[StoredImage, bool]:
         """Write the record of a picture that is kept; let go of the picture if none comes of it.
 
         Where it stays unknown whether the record was written, the picture stays: an orphan can be
         removed later, a picture that is missing cannot be brought back.
         """
-        studio = self.studio
+        backend = self.backend
         try:
-            async with changing(
-                studio.database, self.album_id, self.user_id, rendering=studio.rendering.name
+            async with album_change(
+                backend.database, self.album_id, self.user_id, rendering=backend.serializer.name
             ) as change:
                 there = await change.find_by_digest(content.sha256)
                 if there is None:
@@ -158,31 +174,31 @@ class Uploader:
         return added, True
 
     async def _require_kept(self, picture: UUID) -> None:
-        """Raise StoreAway where the picture is gone: a purge whose clock is wrong took it."""
+        """Raise StoreUnavailable if the picture is gone: a purge with a wrong clock took it."""
         try:
-            await self.studio.store.size(store_key(self.album_id, picture, ORIGINAL))
-        except NotInStore:
-            raise StoreAway from None
+            await self.backend.store.size(build_store_key(self.album_id, picture, ORIGINAL))
+        except ObjectNotFound:
+            raise StoreUnavailable from None
 
     async def _let_go(self, picture: UUID) -> None:
         with suppress(StoreError):
-            await self.studio.store.delete(store_key(self.album_id, picture, ORIGINAL))
+            await self.backend.store.delete(build_store_key(self.album_id, picture, ORIGINAL))
 
     async def _keep_mini(self, picture: UUID, image: Image, mini: bytes) -> None:
         """Keep what was made as a proof; without it, it is made again when it is asked for."""
-        view = view_of(image, self.studio.rendering.sizes["mini"])
+        view = get_view(image, self.backend.serializer.sizes["mini"])
         with suppress(StoreError):
-            key = store_key(self.album_id, picture, rendition_name("mini", view))
-            await self.studio.store.put(key, mini)
+            key = build_store_key(self.album_id, picture, build_rendition_name("mini", view))
+            await self.backend.store.put(key, mini)
 
     async def _add(
-        self, change: AlbumChange, picture: UUID, image: Image, content: Content
+        self, change: AlbumChange, picture: UUID, image: Image, content: PictureContent
     ) -> StoredImage:
         public_id = UUID(image.public_id)
         if await change.find(public_id) is not None:
             raise PublicIdTaken(public_id)
         asset_key = secrets.token_bytes(KEY_BYTES)
-        record = self.studio.rendering.text(image, asset_key)
+        record = self.backend.serializer.text(image, asset_key)
         latitude, longitude = image.gps or (None, None)
         await change.add(
             public_id=public_id,
@@ -197,11 +213,15 @@ class Uploader:
             digest=content.sha256,
         )
         named = str(public_id)
-        await change.note(self.kind, [public_id], {named: None}, {named: {"tags": image.tags}})
+        await change.record_event(
+            self.kind, [public_id], {named: None}, {named: {"tags": image.tags}}
+        )
         return (await change.images([public_id]))[0]
 
 
-def new_image(album_id: str, content: Content, facts: Facts, given: Given) -> Image:
+def build_image(
+    album_id: str, content: PictureContent, facts: PictureFacts, given: UploadFields
+) -> Image:
     """The image of a picture that has just come."""
     now = datetime.now(UTC)
     size = {"width": facts.width, "height": facts.height}
@@ -222,7 +242,7 @@ def new_image(album_id: str, content: Content, facts: Facts, given: Given) -> Im
             "public_id": str(given.public_id or uuid4()),
             "infos": infos,
             "exifs": facts.exifs,
-            "gps": best_position(facts.position, given.gps_html, given.gps_ip),
+            "gps": choose_position(facts.position, given.gps_html, given.gps_ip),
             "gps_ip": given.gps_ip,
             "gps_exifs": facts.position,
             "gps_html": given.gps_html,

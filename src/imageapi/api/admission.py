@@ -10,24 +10,24 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi.api.errors import Overloaded
 from imageapi.api.problems import (
-    DATABASE_AWAY,
+    DATABASE_UNAVAILABLE,
     MISDIRECTED,
     OVERLOADED,
     SCHEMA_OUTDATED,
-    problem,
+    problem_response,
     rate_limited,
 )
-from imageapi.database.errors import DatabaseAway, SchemaOutdated
-from imageapi.database.rates import TooOften
+from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
+from imageapi.database.rates import RateExceeded
 
 #: Answered whatever else is under way: somebody wants to know what is wrong.
-ALWAYS = {"/healthz", "/metrics"}
+ALWAYS_ADMITTED = {"/healthz", "/metrics"}
 
-_MAPPED = "::ffff:"
-_PREFIX_BITS = 64  # of IPv6, which a single customer has many of
+_MAPPED_IPV4_PREFIX = "::ffff:"
+_IPV6_NETWORK_BITS = 64  # of IPv6, which a single customer has many of
 
 
-class Turns:
+class ConcurrencyLimiter:
     """So many at once; whoever comes beyond is told to come back."""
 
     def __init__(self, most: int, of_what: str) -> None:
@@ -60,28 +60,28 @@ class Admission:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Hand on, or turn away."""
-        if scope["type"] != "http" or scope["path"] in ALWAYS:
+        if scope["type"] != "http" or scope["path"] in ALWAYS_ADMITTED:
             await self.app(scope, receive, send)
             return
         answer = None
         id_ = scope["state"]["request_id"]
         if self._state.is_overloaded:
-            answer = problem(OVERLOADED, "Too many requests are under way.", id_)
-        elif self._hosts and not is_known(Headers(scope=scope).get("host", ""), self._hosts):
-            answer = problem(MISDIRECTED, "The request is for another host.", id_)
-        elif (rates := self._state.address_rates) is not None and scope.get("client"):
+            answer = problem_response(OVERLOADED, "Too many requests are under way.", id_)
+        elif self._hosts and not is_trusted_host(Headers(scope=scope).get("host", ""), self._hosts):
+            answer = problem_response(MISDIRECTED, "The request is for another host.", id_)
+        elif (rates := self._state.address_rate_limiter) is not None and scope.get("client"):
             try:
-                await rates.count(network_of(scope["client"][0]))
-            except TooOften as error:
+                await rates.count(get_network(scope["client"][0]))
+            except RateExceeded as error:
                 answer = rate_limited(error, id_)
-            except DatabaseAway as error:
-                answer = problem(DATABASE_AWAY, str(error), id_)
+            except DatabaseUnavailable as error:
+                answer = problem_response(DATABASE_UNAVAILABLE, str(error), id_)
             except SchemaOutdated as error:
-                answer = problem(SCHEMA_OUTDATED, str(error), id_)
+                answer = problem_response(SCHEMA_OUTDATED, str(error), id_)
         await (answer or self.app)(scope, receive, send)
 
 
-def is_known(host: str, hosts: Sequence[str]) -> bool:
+def is_trusted_host(host: str, hosts: Sequence[str]) -> bool:
     """Whether a ``Host`` header names one of these hosts."""
     name = host.rpartition("@")[2].lower()
     name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
@@ -90,15 +90,15 @@ def is_known(host: str, hosts: Sequence[str]) -> bool:
     )
 
 
-def plain_client(client: Sequence[Any] | None) -> tuple[Any, ...] | None:
+def normalize_client(client: Sequence[Any] | None) -> tuple[Any, ...] | None:
     """Address and port of who asks; a socket for both calls IPv4 addresses ``::ffff:192.0.2.1``."""
     if client is None:
         return None
     address, *rest = client
-    return (str(address).removeprefix(_MAPPED), *rest)
+    return (str(address).removeprefix(_MAPPED_IPV4_PREFIX), *rest)
 
 
-def network_of(address: str) -> str:
+def get_network(address: str) -> str:
     """The address, of IPv6 the network that its customer has."""
     try:
         ip = ipaddress.ip_address(address)
@@ -106,4 +106,4 @@ def network_of(address: str) -> str:
         return address
     if ip.version == 4:  # noqa: PLR2004
         return address
-    return str(ipaddress.ip_network((ip, _PREFIX_BITS), strict=False))
+    return str(ipaddress.ip_network((ip, _IPV6_NETWORK_BITS), strict=False))

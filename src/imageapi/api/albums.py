@@ -7,9 +7,9 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from imageapi.api.answers import json_text
-from imageapi.api.dependencies import TheImages, TheRendering, TheToken
-from imageapi.api.problems import OF_TOKEN, problem_responses
+from imageapi.api.answers import json_text_response
+from imageapi.api.dependencies import ImagesDep, SerializerDep, TokenDep
+from imageapi.api.problems import TOKEN_ERRORS, problem_responses
 from imageapi.records.ids import ALBUM_ID
 from imageapi.records.values import Count, Moment
 
@@ -48,16 +48,16 @@ _COUNTS = TypeAdapter(list[AlbumCounts])
     operation_id="listAlbums",
     response_model=list[AlbumCounts],
     response_description="The albums, an empty list where the token may list none",
-    responses=problem_responses(*OF_TOKEN),
+    responses=problem_responses(*TOKEN_ERRORS),
 )
-async def list_albums(token: TheToken, images: TheImages) -> Response:
+async def list_albums(token: TokenDep, images: ImagesDep) -> Response:
     """List the albums that the token may list, by their ids."""
     counts = []
     for album_id in sorted(token.albums_with("image_list")):
         if ALBUM_ID.fullmatch(album_id):
             total, untagged = await images.counts(album_id)
             counts.append(AlbumCounts(album_id=album_id, images=total, untagged=untagged))
-    return json_text(_COUNTS.dump_json(counts).decode())
+    return json_text_response(_COUNTS.dump_json(counts).decode())
 
 
 @router.get(
@@ -65,16 +65,16 @@ async def list_albums(token: TheToken, images: TheImages) -> Response:
     operation_id="getToken",
     response_model=TokenAbilities,
     response_description="What the token may do",
-    responses=problem_responses(*OF_TOKEN),
+    responses=problem_responses(*TOKEN_ERRORS),
 )
-async def get_token(token: TheToken, rendering: TheRendering) -> Response:
+async def get_token(token: TokenDep, serializer: SerializerDep) -> Response:
     """Say what the token that was sent may do, and until when."""
     answer = {
         "user_id": token.user_id,
-        "expires_at": rendering.moment(datetime.fromtimestamp(token.expires_at, UTC)),
+        "expires_at": serializer.format_moment(datetime.fromtimestamp(token.expires_at, UTC)),
         "abilities": {
             album_id: {"Access": dict.fromkeys(sorted(granted), True)}
             for album_id, granted in token.abilities.items()
         },
     }
-    return json_text(json.dumps(answer, separators=(",", ":")))
+    return json_text_response(json.dumps(answer, separators=(",", ":")))

@@ -8,37 +8,39 @@ from fastapi import Response
 from fastapi.responses import StreamingResponse
 
 from imageapi.database.repository import StoredImage
-from imageapi.pictures.naming import asset_path, original_name
+from imageapi.pictures.naming import build_asset_path, build_original_name
 
 #: So many characters are sent, and compressed, in one piece.
-LARGEST_PIECE = 1024 * 1024
+MAX_PIECE_CHARACTERS = 1024 * 1024
 
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 
 
-def json_array(records: Sequence[str], headers: Mapping[str, str] | None = None) -> Response:
+def json_array_response(
+    records: Sequence[str], headers: Mapping[str, str] | None = None
+) -> Response:
     """The records as a compact JSON array; nothing in them is parsed or written anew.
 
     A large one is sent, and compressed, bit by bit, lest everybody else wait for it.
     """
     text = f"[{','.join(records)}]"
-    if len(text) <= LARGEST_PIECE:
-        return json_text(text, headers)
+    if len(text) <= MAX_PIECE_CHARACTERS:
+        return json_text_response(text, headers)
 
     async def texts() -> AsyncIterator[str]:
         yield text
 
-    return _stream(texts(), headers)
+    return _streaming_response(texts(), headers)
 
 
-async def json_chunks(
+async def json_chunks_response(
     chunks: AsyncGenerator[list[str], None], headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The records of all chunks as one array, sent as they come; one chunk as `json_array`."""
+    """Send the records of all chunks as one array, as they come."""
     first: list[str] = await anext(chunks, [])
     second: list[str] | None = await anext(chunks, None)
     if second is None:
-        return json_array(first, headers)
+        return json_array_response(first, headers)
 
     async def texts() -> AsyncIterator[str]:
         async with aclosing(chunks):
@@ -50,39 +52,41 @@ async def json_chunks(
                     yield f",{','.join(records)}"
             yield "]"
 
-    return _stream(texts(), headers)
+    return _streaming_response(texts(), headers)
 
 
-def _stream(texts: AsyncIterator[str], headers: Mapping[str, str] | None) -> Response:
+def _streaming_response(texts: AsyncIterator[str], headers: Mapping[str, str] | None) -> Response:
     async def pieces() -> AsyncIterator[str]:
         async for text in texts:
-            for start in range(0, len(text), LARGEST_PIECE):
-                yield text[start : start + LARGEST_PIECE]
+            for start in range(0, len(text), MAX_PIECE_CHARACTERS):
+                yield text[start : start + MAX_PIECE_CHARACTERS]
                 await asyncio.sleep(0)  # others' turn: a socket that takes all never waits
 
     return StreamingResponse(pieces(), headers={**_HEADERS, **(headers or {})})
 
 
-def json_text(text: str, headers: Mapping[str, str] | None = None, status: int = 200) -> Response:
+def json_text_response(
+    text: str, headers: Mapping[str, str] | None = None, status: int = 200
+) -> Response:
     """The JSON text as it is."""
     return Response(text, status, headers={**_HEADERS, **(headers or {})})
 
 
-def json_image(
+def image_response(
     album_id: str,
     image: StoredImage,
     headers: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> Response:
     """One image, with its ``ETag``, and where its original is to be had, if it is here."""
-    own = {"ETag": etag(image)}
+    own = {"ETag": get_etag(image)}
     if image.asset_key is not None:
-        name = original_name(image.format)
-        path = asset_path(album_id, str(image.public_id), image.asset_key, name)
+        name = build_original_name(image.format)
+        path = build_asset_path(album_id, str(image.public_id), image.asset_key, name)
         own["Link"] = f'<{path}>; rel="enclosure"'
-    return json_text(image.record, {**own, **(headers or {})}, status)
+    return json_text_response(image.record, {**own, **(headers or {})}, status)
 
 
-def etag(image: StoredImage) -> str:
+def get_etag(image: StoredImage) -> str:
     """The image's version as an entity tag (RFC 9110 §8.8.3)."""
     return f'"{image.version}"'

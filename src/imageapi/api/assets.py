@@ -9,23 +9,29 @@ from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.responses import StreamingResponse
 
 from imageapi.albums.showing import Renditions
-from imageapi.api.conditions import IfNoneMatch, names
-from imageapi.api.dependencies import TheImages, ThePublicId, TheRenditions, TheStore
-from imageapi.api.document import with_headers
-from imageapi.api.errors import NotThere
+from imageapi.api.conditions import IfNoneMatch, etag_matches
+from imageapi.api.dependencies import ImagesDep, PublicIdPath, RenditionsDep, StoreDep
+from imageapi.api.document import document_headers
+from imageapi.api.errors import NothingHere
 from imageapi.api.problems import problem_responses
-from imageapi.api.ranges import read_range
+from imageapi.api.ranges import parse_range
 from imageapi.database.repository import StoredImage
-from imageapi.pictures.errors import StoreAway
+from imageapi.pictures.errors import StoreUnavailable
 from imageapi.pictures.formats import MEDIA_TYPES
-from imageapi.pictures.naming import ORIGINAL, is_signed, original_name, store_key, view_of
+from imageapi.pictures.naming import (
+    ORIGINAL,
+    build_original_name,
+    build_store_key,
+    is_signed,
+    parse_view,
+)
 from imageapi.pictures.store import Store
 from imageapi.records.ids import ALBUM_ID
 
 router = APIRouter(prefix="/assets", tags=["pictures"])
 
 #: What a signed path shows never changes (RFC 8246).
-FOREVER = "private, max-age=31536000, immutable"
+CACHE_FOREVER = "private, max-age=31536000, immutable"
 
 _BLANK = files("imageapi").joinpath("assets", "blank.jpg").read_bytes()
 _BLANK_HEADERS = {
@@ -33,12 +39,12 @@ _BLANK_HEADERS = {
     "ETag": f'"{sha256(_BLANK).hexdigest()[:32]}"',
 }
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "It has not changed since", **with_headers("ETag")}
+    304: {"description": "It has not changed since", **document_headers("ETag")}
 }
-_BINARY = {"schema": {"type": "string", "format": "binary"}}
-_ORIGINAL = dict.fromkeys(MEDIA_TYPES.values(), _BINARY)
+_BINARY_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
+_ORIGINAL_CONTENT = dict.fromkeys(MEDIA_TYPES.values(), _BINARY_SCHEMA)
 
-_NONE = "There is no such picture."
+_NO_PICTURE = "There is no such picture."
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,23 +57,23 @@ class SignedPicture:
     etag: str
 
 
-async def _signed_picture(
+async def _find_signed_picture(
     album_id: Annotated[str, Path(description="The album's id")],
-    public_id: ThePublicId,
+    public_id: PublicIdPath,
     signature: Annotated[str, Path(description="What makes the path unguessable")],
     name: Annotated[str, Path(description="What is shown, as `mini-120.jpg` or `original.png`")],
-    images: TheImages,
+    images: ImagesDep,
 ) -> SignedPicture:
-    """What the path leads to; raises NotThere, ImageNotFound."""
+    """What the path leads to; raises NothingHere, ImageNotFound."""
     if ALBUM_ID.fullmatch(album_id) is None:
-        raise NotThere(_NONE)
+        raise NothingHere(_NO_PICTURE)
     image = await images.get(album_id, public_id)
     if image.asset_key is None or not is_signed(image.asset_key, name, signature):
-        raise NotThere(_NONE)
+        raise NothingHere(_NO_PICTURE)
     return SignedPicture(album_id, image, name, f'"{signature}"')
 
 
-ThePicture = Annotated[SignedPicture, Depends(_signed_picture)]
+PictureDep = Annotated[SignedPicture, Depends(_find_signed_picture)]
 
 
 @router.get(
@@ -76,76 +82,76 @@ ThePicture = Annotated[SignedPicture, Depends(_signed_picture)]
     response_class=Response,
     response_description="A grey picture",
     responses={
-        200: {"content": {"image/jpeg": _BINARY}, **with_headers("ETag")},
+        200: {"content": {"image/jpeg": _BINARY_SCHEMA}, **document_headers("ETag")},
         **_NOT_MODIFIED,
         **problem_responses(),
     },
 )
 async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
     """Stand in for a picture where there is none to show."""
-    if names(if_none_match, _BLANK_HEADERS["ETag"]):
+    if etag_matches(if_none_match, _BLANK_HEADERS["ETag"]):
         return Response(status_code=304, headers=_BLANK_HEADERS)
     return Response(_BLANK, headers=_BLANK_HEADERS, media_type="image/jpeg")
 
 
 @router.get(
-    "/{album_id}/{public_id:uuid}/{signature}/{name}",  # noqa: FAST003 - ThePicture takes them
+    "/{album_id}/{public_id:uuid}/{signature}/{name}",  # noqa: FAST003 - PictureDep takes them
     operation_id="getPicture",
     response_class=Response,
     response_description="The picture: a rendition is a JPEG, an original what it came as",
     responses={
-        200: {"content": _ORIGINAL, **with_headers("ETag", "Accept-Ranges")},
+        200: {"content": _ORIGINAL_CONTENT, **document_headers("ETag", "Accept-Ranges")},
         206: {
             "description": "The part of the original that was asked for",
-            "content": _ORIGINAL,
-            **with_headers("ETag", "Accept-Ranges", "Content-Range"),
+            "content": _ORIGINAL_CONTENT,
+            **document_headers("ETag", "Accept-Ranges", "Content-Range"),
         },
         **_NOT_MODIFIED,
         416: {
             "description": "The original has no such part",
-            **with_headers("ETag", "Accept-Ranges", "Content-Range"),
+            **document_headers("ETag", "Accept-Ranges", "Content-Range"),
         },
-        **problem_responses(NotThere, StoreAway),
+        **problem_responses(NothingHere, StoreUnavailable),
     },
 )
 async def get_picture(
-    picture: ThePicture,
-    renditions: TheRenditions,
-    store: TheStore,
+    picture: PictureDep,
+    renditions: RenditionsDep,
+    store: StoreDep,
     request: Request,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Show a rendition, or the original, by the path that the image's record or answer names."""
-    headers = {"Cache-Control": FOREVER, "ETag": picture.etag}
-    if names(if_none_match, picture.etag):
+    headers = {"Cache-Control": CACHE_FOREVER, "ETag": picture.etag}
+    if etag_matches(if_none_match, picture.etag):
         return Response(status_code=304, headers=headers)
-    if picture.name == original_name(picture.image.format):
-        return await _original(store, picture, request, headers)
-    return await _rendition(renditions, picture, headers)
+    if picture.name == build_original_name(picture.image.format):
+        return await _original_response(store, picture, request, headers)
+    return await _rendition_response(renditions, picture, headers)
 
 
-async def _rendition(
+async def _rendition_response(
     renditions: Renditions, picture: SignedPicture, headers: dict[str, str]
 ) -> Response:
-    view = view_of(picture.name)
+    view = parse_view(picture.name)
     if view is None:
-        raise NotThere(_NONE)
+        raise NothingHere(_NO_PICTURE)
     rendition = await renditions.show(picture.album_id, picture.image, picture.name, view)
     if not rendition:
         return Response(_BLANK, headers=_BLANK_HEADERS, media_type="image/jpeg")
     return Response(rendition, headers=headers, media_type="image/jpeg")
 
 
-async def _original(
+async def _original_response(
     store: Store, picture: SignedPicture, request: Request, headers: dict[str, str]
 ) -> Response:
     """The original, or the one range of it that is asked for (RFC 9110 §14)."""
     assert picture.image.picture is not None
-    key = store_key(picture.album_id, picture.image.picture, ORIGINAL)
+    key = build_store_key(picture.album_id, picture.image.picture, ORIGINAL)
     size = await store.size(key)
     headers |= {"Accept-Ranges": "bytes"}
     is_same = request.headers.get("if-range", picture.etag) == picture.etag
-    part = read_range(request.headers.get("range"), size) if is_same else None
+    part = parse_range(request.headers.get("range"), size) if is_same else None
     if part is not None and part.length == 0:
         return Response(status_code=416, headers={**headers, "Content-Range": f"bytes */{size}"})
     if part is not None:

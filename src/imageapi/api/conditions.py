@@ -5,18 +5,18 @@ from typing import Annotated
 
 from fastapi import Depends, Header, Request
 
-from imageapi.albums.editing import Versions
+from imageapi.albums.editing import ExpectedVersions
 
 _VERSION_TAG = re.compile(r'"(\d{1,18})"')
 
 
-async def _if_match(
+async def _parse_if_match(
     request: Request,
     if_match: Annotated[
         str | None,
         Header(description="The `ETag` that the image must still have, else 412"),
     ] = None,
-) -> Versions:
+) -> ExpectedVersions:
     """The versions that the header names, compared strongly; None where any will do."""
     if if_match is None:
         return None
@@ -28,13 +28,13 @@ async def _if_match(
 
 
 #: The versions of an image that a change is for; None where the request names none.
-IfMatch = Annotated[Versions, Depends(_if_match)]
+IfMatch = Annotated[ExpectedVersions, Depends(_parse_if_match)]
 IfNoneMatch = Annotated[
     str | None, Header(description="An `ETag`: 304 while the answer would be the same")
 ]
 
 
-def names(condition: str | None, etag: str) -> bool:
+def etag_matches(condition: str | None, etag: str) -> bool:
     """Whether ``If-None-Match`` names the tag, compared weakly."""
     if condition is None:
         return False

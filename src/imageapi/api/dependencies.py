@@ -10,22 +10,22 @@ from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 
 from imageapi.albums.editing import Editor
-from imageapi.albums.rendering import Rendering
+from imageapi.albums.rendering import RecordSerializer
 from imageapi.albums.showing import Renditions
 from imageapi.albums.uploading import Uploader
-from imageapi.api.errors import NotThere
+from imageapi.api.errors import NothingHere
 from imageapi.auth.authorization import find_token
 from imageapi.auth.claims import ABILITIES
 from imageapi.auth.errors import TokenMissing
 from imageapi.auth.tokens import Tokens, VerifiedToken
 from imageapi.database.engine import Database
-from imageapi.database.history import History
-from imageapi.database.rates import Rates
+from imageapi.database.history import AlbumEvents
+from imageapi.database.rates import RateLimiter
 from imageapi.database.repository import Images
 from imageapi.pictures.store import Store
 from imageapi.records.ids import ALBUM_ID
 
-TheAlbumId = Annotated[
+AlbumIdPath = Annotated[
     str,
     Path(description="The album's id", json_schema_extra={"pattern": f"^{ALBUM_ID.pattern}$"}),
 ]
@@ -35,7 +35,7 @@ class TokenVerifier(SecurityBase):
     """A dependency that yields the request's token, verified, with its abilities map.
 
     In the OpenAPI document it marks who needs a token; `document.SECURITY` says how it is sent.
-    Raises TokenRefused, IssuerAway, TooOften.
+    Raises TokenRefused, IssuerUnavailable, RateExceeded.
     """
 
     model = HTTPBearerModel()
@@ -43,9 +43,9 @@ class TokenVerifier(SecurityBase):
 
     async def __call__(self, request: Request) -> VerifiedToken:
         """The token that the request bears."""
-        return await self.verified(request)
+        return await self.verify_request(request)
 
-    async def verified(self, request: Request) -> VerifiedToken:
+    async def verify_request(self, request: Request) -> VerifiedToken:
         """The token, whose text the answer's headers then bear; counted once for each request."""
         known: VerifiedToken | None = getattr(request.state, "token", None)
         if known is not None:
@@ -54,10 +54,12 @@ class TokenVerifier(SecurityBase):
         if len(headers) > 1:
             raise TokenMissing("The request bears more than one Authorization header.")
         tokens: Tokens = request.app.state.tokens
-        token = await tokens.of_header(headers[0]) if headers else tokens.verify(find_token(None))
+        token = (
+            await tokens.verify_header(headers[0]) if headers else tokens.verify(find_token(None))
+        )
         request.state.verified_token = token.text
         request.state.user_id = token.user_id
-        rates: Rates | None = request.app.state.user_rates
+        rates: RateLimiter | None = request.app.state.user_rate_limiter
         if rates is not None:
             await rates.count(token.user_id or token.text)
         request.state.token = token
@@ -76,17 +78,17 @@ class May(TokenVerifier):
         self.ability = ability
 
     async def __call__(  # type: ignore[override]  # it asks for more, and yields what that is
-        self, request: Request, album_id: TheAlbumId
+        self, request: Request, album_id: AlbumIdPath
     ) -> str:
-        """The album's id; raises TokenRefused, NotThere, AbilityMissing."""
-        await self.token_on(request, album_id)
+        """The album's id; raises TokenRefused, NothingHere, AbilityMissing."""
+        await self.require_ability(request, album_id)
         return album_id
 
-    async def token_on(self, request: Request, album_id: str) -> VerifiedToken:
+    async def require_ability(self, request: Request, album_id: str) -> VerifiedToken:
         """The request's token, which grants the ability on the album."""
-        token = await self.verified(request)
+        token = await self.verify_request(request)
         if ALBUM_ID.fullmatch(album_id) is None:
-            raise NotThere("There is no such album.")
+            raise NothingHere("There is no such album.")
         token.require(self.ability, album_id)
         request.state.album_id = album_id  # for the log, now that it is one of the token's
         return token
@@ -95,23 +97,23 @@ class May(TokenVerifier):
 class MayChange(May):
     """As `May`, for a change; what it yields is an editor of the album, in the token's name."""
 
-    async def __call__(self, request: Request, album_id: TheAlbumId) -> Editor:  # type: ignore[override]
-        """An editor of the album; raises TokenRefused, NotThere, AbilityMissing."""
-        token = await self.token_on(request, album_id)
+    async def __call__(self, request: Request, album_id: AlbumIdPath) -> Editor:  # type: ignore[override]
+        """An editor of the album; raises TokenRefused, NothingHere, AbilityMissing."""
+        token = await self.require_ability(request, album_id)
         state = request.app.state
-        return Editor(state.database, state.rendering, album_id, token.user_id)
+        return Editor(state.database, state.serializer, album_id, token.user_id)
 
 
 class MayAdd(May):
     """As `May`, for adding pictures; what it yields adds them, in the token's name."""
 
-    async def __call__(self, request: Request, album_id: TheAlbumId) -> Uploader:  # type: ignore[override]
-        """An uploader into the album; raises TokenRefused, NotThere, AbilityMissing."""
-        token = await self.token_on(request, album_id)
-        return Uploader(request.app.state.studio, album_id, token.user_id)
+    async def __call__(self, request: Request, album_id: AlbumIdPath) -> Uploader:  # type: ignore[override]
+        """An uploader into the album; raises TokenRefused, NothingHere, AbilityMissing."""
+        token = await self.require_ability(request, album_id)
+        return Uploader(request.app.state.backend, album_id, token.user_id)
 
 
-class GuardFirst(APIRoute):
+class AuthorizeBeforeBody(APIRoute):
     """A route that asks who comes before it reads what they bring.
 
     FastAPI reads a body before it asks dependencies: anybody could have half a megabyte kept for
@@ -126,7 +128,7 @@ class GuardFirst(APIRoute):
 
         async def guarded(request: Request) -> Response:
             for guard in guards:
-                await guard.token_on(request, request.path_params["album_id"])
+                await guard.require_ability(request, request.path_params["album_id"])
             return await answer(request)
 
         return guarded if self.body_field is not None else answer
@@ -141,17 +143,17 @@ async def _images(request: Request) -> Images:
     return Images(request.app.state.database)
 
 
-async def _history(request: Request) -> History:
-    return History(request.app.state.database)
+async def _events(request: Request) -> AlbumEvents:
+    return AlbumEvents(request.app.state.database)
 
 
-async def _rendering(request: Request) -> Rendering:
-    rendering: Rendering = request.app.state.rendering
-    return rendering
+async def _serializer(request: Request) -> RecordSerializer:
+    serializer: RecordSerializer = request.app.state.serializer
+    return serializer
 
 
 async def _store(request: Request) -> Store:
-    store: Store = request.app.state.studio.store
+    store: Store = request.app.state.backend.store
     return store
 
 
@@ -165,12 +167,12 @@ MayAddImages = Annotated[Uploader, Depends(MayAdd("image_create"))]
 MayTagImages = Annotated[Editor, Depends(MayChange("image_tag"))]
 MayUpdateImages = Annotated[Editor, Depends(MayChange("image_update"))]
 MayDeleteImages = Annotated[Editor, Depends(MayChange("image_delete"))]
-TheToken = Annotated[VerifiedToken, Depends(TokenVerifier())]
-TheDatabase = Annotated[Database, Depends(_database)]
+TokenDep = Annotated[VerifiedToken, Depends(TokenVerifier())]
+DatabaseDep = Annotated[Database, Depends(_database)]
 #: Of paths with ``{public_id:uuid}``: what is no UUID leads nowhere.
-ThePublicId = Annotated[UUID, Path(description="The image's id")]
-TheImages = Annotated[Images, Depends(_images)]
-TheHistory = Annotated[History, Depends(_history)]
-TheRendering = Annotated[Rendering, Depends(_rendering)]
-TheRenditions = Annotated[Renditions, Depends(_renditions)]
-TheStore = Annotated[Store, Depends(_store)]
+PublicIdPath = Annotated[UUID, Path(description="The image's id")]
+ImagesDep = Annotated[Images, Depends(_images)]
+EventsDep = Annotated[AlbumEvents, Depends(_events)]
+SerializerDep = Annotated[RecordSerializer, Depends(_serializer)]
+RenditionsDep = Annotated[Renditions, Depends(_renditions)]
+StoreDep = Annotated[Store, Depends(_store)]

@@ -1,8 +1,9 @@
 """The OpenAPI document: what the routes and models say, in a form that generators read well.
 
-FastAPI derives a document from the routes; `complete` brings it into its form: every schema and
-every error answer once and by name, what may be null as a type, the headers of every answer, and
-examples, which are answers that the tests saw (``examples.json``; docs/sdk.md says how).
+FastAPI derives a document from the routes. `complete_document` changes that into the published
+form: each schema and each error response stands once, by name; null is a type; each response lists its
+headers; and there are examples, which are responses that the tests received (``examples.json``;
+docs/sdk.md says how).
 """
 
 import json
@@ -12,13 +13,13 @@ from typing import Any
 
 from imageapi.api.headers import CACHE_CONTROL, FIXED, P3P
 from imageapi.api.problems import (
-    KINDS,
     MEDIA_TYPE,
-    PROBLEMS,
+    PROBLEM_TYPES,
+    PROBLEMS_KEY,
     REALM,
     RETRY_AFTER_SECONDS,
-    Kind,
     Problem,
+    ProblemType,
 )
 
 Json = dict[str, Any]
@@ -61,7 +62,7 @@ SECURITY = {
     },
 }
 
-_EVERYWHERE = {
+_HEADERS_OF_ALL = {
     "Cache-Control": "No answer may be kept, but for pictures, which bear a value of their own",
     "Pragma": "The same for HTTP/1.0",
     "Expires": "The same for HTTP/1.0",
@@ -74,7 +75,7 @@ _EVERYWHERE = {
     "X-Request-Id": "The request's own id where it is one, else a new UUID; the log names it too",
     "X-Runtime": "Seconds that the request took",
 }
-_WHERE_IT_APPLIES = {
+_HEADERS_OF_SOME = {
     "X-token": "The request's token, once it is verified",
     "Vary": "What else the answer depends on",
     "ETag": "The image's version: the value for `If-Match` and `If-None-Match`",
@@ -107,67 +108,69 @@ _EXAMPLES: dict[str, str | int | float] = {
     "connection": "close",
     "retry-after": RETRY_AFTER_SECONDS,
 }
-_BY_NAME = {kind.name: kind for kind in KINDS.values()}
+_TYPES_BY_NAME = {kind.name: kind for kind in PROBLEM_TYPES.values()}
 
 
-def with_headers(*names: str) -> Json:
+def document_headers(*names: str) -> Json:
     """What a route says of the headers that its answer bears beside those of every answer."""
-    assert set(names) <= _WHERE_IT_APPLIES.keys()
+    assert set(names) <= _HEADERS_OF_SOME.keys()
     return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
 
 
-def complete(document: Json) -> Json:
+def complete_document(document: Json) -> Json:
     """Bring what FastAPI derived into the published form, in place."""
     examples = json.loads(files("imageapi.api").joinpath("examples.json").read_text())
     components = document["components"]
     schemas = components["schemas"]
-    schemas |= _problem_schemas()
+    schemas |= _build_problem_schemas()
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     components |= {
-        "headers": {name: _header(name) for name in (*_EVERYWHERE, *_WHERE_IT_APPLIES)},
+        "headers": {name: _build_header(name) for name in (*_HEADERS_OF_ALL, *_HEADERS_OF_SOME)},
         "responses": {},
         "securitySchemes": SECURITY,
     }
     sent = set()
-    for path, operation in operations(document):
-        operation.get("parameters", []).sort(key=lambda parameter: _place(path, parameter))
+    for path, operation in iterate_operations(document):
+        operation.get("parameters", []).sort(
+            key=lambda parameter: _get_parameter_order(path, parameter)
+        )
         _complete_operation(operation, components["responses"], examples)
         if "requestBody" in operation:
-            sent.add(_name_of_body(operation["requestBody"], schemas))
+            sent.add(_name_body_schema(operation["requestBody"], schemas))
     for name in schemas.keys() - sent:
         if schemas[name].get("additionalProperties") is False:
             del schemas[name]["additionalProperties"]  # an answer may come to say more
     components["schemas"] = dict(sorted(schemas.items()))
-    _walk(document, _plain)
+    _walk(document, _simplify_schema)
     return document
 
 
-def operations(document: Json) -> Iterator[tuple[str, Json]]:
+def iterate_operations(document: Json) -> Iterator[tuple[str, Json]]:
     """The operations, each with its path."""
     for path, methods in document["paths"].items():
         for operation in methods.values():
             yield path, operation
 
 
-def _place(path: str, parameter: Json) -> tuple[int, int]:
+def _get_parameter_order(path: str, parameter: Json) -> tuple[int, int]:
     """Where a parameter stands among those of its operation: as in the path, then the others."""
     kinds = ["path", "query", "header"]
     at = path.find(f"{{{parameter['name']}}}")
     return kinds.index(parameter["in"]), at
 
 
-def _problem_schemas() -> Json:
+def _build_problem_schemas() -> Json:
     schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
     return {**schema.pop("$defs"), Problem.__name__: schema}
 
 
-def _header(name: str) -> Json:
+def _build_header(name: str) -> Json:
     example = _EXAMPLES[name.lower()]
     kinds: dict[type, str] = {int: "integer", float: "number", str: "string"}
     return {
-        "description": {**_EVERYWHERE, **_WHERE_IT_APPLIES}[name],
-        "required": name in _EVERYWHERE,
+        "description": {**_HEADERS_OF_ALL, **_HEADERS_OF_SOME}[name],
+        "required": name in _HEADERS_OF_ALL,
         "schema": {"type": kinds[type(example)]},
         "example": example,
     }
@@ -184,22 +187,22 @@ def _complete_operation(operation: Json, responses: Json, examples: Json) -> Non
     answers = operation["responses"]
     for status in list(answers):
         answer = answers[status]
-        if PROBLEMS in answer:
-            kinds = [_BY_NAME[kind] for kind in answer[PROBLEMS]]
-            component = "Or".join(_pascal(kind.name) for kind in kinds)
-            responses[component] = _problem_response(kinds, examples["problems"])
+        if PROBLEMS_KEY in answer:
+            kinds = [_TYPES_BY_NAME[kind] for kind in answer[PROBLEMS_KEY]]
+            component = "Or".join(_to_pascal_case(kind.name) for kind in kinds)
+            responses[component] = _build_problem_response(kinds, examples["problems"])
             answers[status] = {"$ref": f"#/components/responses/{component}"}
         elif "HTTPValidationError" in json.dumps(answer):
             del answers[status]  # FastAPI's guess, where the route says that there is none
         else:
-            answer.setdefault("headers", {}).update(_common_headers())
+            answer.setdefault("headers", {}).update(_build_common_headers())
             seen = examples["answers"].get(name, {}).get(status)
             if seen is not None:
                 answer["content"]["application/json"]["example"] = seen
     operation["responses"] = dict(sorted(answers.items()))
 
 
-def _name_of_body(body: Json, schemas: Json) -> str:
+def _name_body_schema(body: Json, schemas: Json) -> str:
     """The name of a body's schema, which moves to the components if it stands in the route."""
     (media,) = body["content"].values()
     schema = media["schema"]
@@ -224,17 +227,17 @@ def _complete_parameter(parameter: Json) -> None:
         parameter["name"] = parameter["name"].title()
 
 
-def _common_headers() -> Json:
-    names = [*_EVERYWHERE, "X-token", "Vary"]
+def _build_common_headers() -> Json:
+    names = [*_HEADERS_OF_ALL, "X-token", "Vary"]
     return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
 
 
-def _problem_response(kinds: list[Kind], examples: Mapping[str, Json]) -> Json:
+def _build_problem_response(kinds: list[ProblemType], examples: Mapping[str, Json]) -> Json:
     own = dict.fromkeys(name for kind in kinds for name, _ in kind.headers)
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {
         "description": ", or: ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds),
-        "headers": {**(with_headers(*own)["headers"]), **_common_headers()},
+        "headers": {**(document_headers(*own)["headers"]), **_build_common_headers()},
         "content": {
             MEDIA_TYPE: {
                 "schema": schema,
@@ -248,7 +251,7 @@ def _problem_response(kinds: list[Kind], examples: Mapping[str, Json]) -> Json:
     }
 
 
-def _pascal(name: str) -> str:
+def _to_pascal_case(name: str) -> str:
     return "".join(part.capitalize() for part in name.split("-"))
 
 
@@ -264,7 +267,7 @@ def _walk(value: object, change: Callable[[Json], None]) -> None:
             _walk(inner, change)
 
 
-def _plain(schema: Json) -> None:
+def _simplify_schema(schema: Json) -> None:
     """Say ``null`` as a type, whole numbers without a point, and no title that only repeats."""
     kinds = schema.get("anyOf")
     if isinstance(kinds, list) and {"type": "null"} in kinds:

@@ -1,15 +1,15 @@
 """What only HTTP knows to be wrong: an address or a parameter that leads nowhere."""
 
 
-class NotThere(Exception):
+class NothingHere(Exception):
     """There is nothing at this address; ``str()`` is the public sentence."""
 
 
-class TooLarge(Exception):
+class BodyTooLarge(Exception):
     """More came than is read; ``str()`` is the public sentence."""
 
 
-class TooSlow(Exception):
+class BodyTooSlow(Exception):
     """The rest of a body does not come; ``str()`` is the public sentence."""
 
 
@@ -17,15 +17,15 @@ class Overloaded(Exception):
     """More of it is under way than there is room for; ``str()`` is the public sentence."""
 
 
-class Unreadable(Exception):
+class UnreadableRequest(Exception):
     """The request ends too early, or is not what it says it is; ``str()`` is public."""
 
 
-class NotAForm(Exception):
+class NotMultipart(Exception):
     """The body is of another media type than a form with a file; ``str()`` is public."""
 
 
-class UnfitParameter(ValueError):
+class InvalidParameter(ValueError):
     """A parameter can be read, but not used: where it stands, and why it cannot."""
 
     def __init__(self, pointer: str, reason: str) -> None:

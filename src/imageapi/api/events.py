@@ -9,13 +9,13 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from imageapi.albums.rendering import Rendering
-from imageapi.api.answers import json_chunks
-from imageapi.api.dependencies import MayListImages, TheHistory, TheRendering
-from imageapi.api.document import with_headers
-from imageapi.api.errors import UnfitParameter
-from imageapi.api.pages import Limit, next_page
-from imageapi.api.problems import OF_ALBUM, problem_responses
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.api.answers import json_chunks_response
+from imageapi.api.dependencies import EventsDep, MayListImages, SerializerDep
+from imageapi.api.document import document_headers
+from imageapi.api.errors import InvalidParameter
+from imageapi.api.pages import Limit, next_page_header
+from imageapi.api.problems import ALBUM_ERRORS, problem_responses
 from imageapi.database.history import LAST_VERSION, Event
 from imageapi.records.values import Moment, Pixels, Position, Rotation, Version
 
@@ -58,12 +58,12 @@ class AlbumEvent(BaseModel):
     operation_id="listEvents",
     response_model=list[AlbumEvent],
     response_description="The events, an empty list where nothing has happened since",
-    responses={200: with_headers("Link"), **problem_responses(*OF_ALBUM, UnfitParameter)},
+    responses={200: document_headers("Link"), **problem_responses(*ALBUM_ERRORS, InvalidParameter)},
 )
 async def list_events(
     album_id: MayListImages,
-    history: TheHistory,
-    rendering: TheRendering,
+    history: EventsDep,
+    serializer: SerializerDep,
     request: Request,
     *,
     after: Annotated[
@@ -83,20 +83,20 @@ async def list_events(
         versions = await history.versions(album_id, after, limit + 1)
         last = versions[:limit][-1] if versions else after
         if len(versions) > limit:
-            headers = next_page(request, limit, last)
-    chunks = _texts(history.chunks(album_id, after, last), rendering)
-    return await json_chunks(chunks, headers)
+            headers = next_page_header(request, limit, last)
+    chunks = _serialize_chunks(history.chunks(album_id, after, last), serializer)
+    return await json_chunks_response(chunks, headers)
 
 
-async def _texts(
-    chunks: AsyncGenerator[list[Event], None], rendering: Rendering
+async def _serialize_chunks(
+    chunks: AsyncGenerator[list[Event], None], serializer: RecordSerializer
 ) -> AsyncGenerator[list[str], None]:
     async with aclosing(chunks):
         async for events in chunks:
-            yield [_text(event, rendering.moment(event.at)) for event in events]
+            yield [_serialize_event(event, serializer.format_moment(event.at)) for event in events]
 
 
-def _text(event: Event, at: str) -> str:
+def _serialize_event(event: Event, at: str) -> str:
     ids = ",".join(f'"{public_id}"' for public_id in event.public_ids)
     user_id = json.dumps(event.user_id, ensure_ascii=False)
     return (

@@ -7,11 +7,11 @@ from python_multipart.exceptions import FormParserError
 from python_multipart.multipart import MultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
-from imageapi.api.errors import NotAForm, TooLarge, UnfitParameter, Unreadable
+from imageapi.api.errors import BodyTooLarge, InvalidParameter, NotMultipart, UnreadableRequest
 
-FILE = "file"
-LONGEST_FIELD_BYTES = 4096
-MOST_PARTS = 128
+FILE_FIELD = "file"
+MAX_FIELD_BYTES = 4096
+MAX_PARTS = 128
 #: What the fields and what is between them may take beside the file.
 MARGIN_BYTES = 1024 * 1024
 
@@ -55,8 +55,8 @@ class _Parts:
     def _begin(self) -> None:
         self._part = _Part()
         self._count += 1
-        if self._count > MOST_PARTS:
-            raise TooLarge(f"The form has more than {MOST_PARTS} parts.")
+        if self._count > MAX_PARTS:
+            raise BodyTooLarge(f"The form has more than {MAX_PARTS} parts.")
 
     def _end_header(self) -> None:
         name, value = self._header
@@ -65,20 +65,20 @@ class _Parts:
 
     def _end_headers(self) -> None:
         disposition = dict(self._part.headers).get(b"content-disposition", b"")
-        self._part.name = _text(parse_options_header(disposition)[1].get(b"name", b""))
-        self.files += self._part.name == FILE
+        self._part.name = _decode(parse_options_header(disposition)[1].get(b"name", b""))
+        self.files += self._part.name == FILE_FIELD
 
     def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._part.name == FILE:
+        if self._part.name == FILE_FIELD:
             self.chunks.append(data[start:end])
             return
         self._part.value.extend(data[start:end])
-        if len(self._part.value) > LONGEST_FIELD_BYTES:
-            raise TooLarge(f"A field of the form is longer than {LONGEST_FIELD_BYTES} bytes.")
+        if len(self._part.value) > MAX_FIELD_BYTES:
+            raise BodyTooLarge(f"A field of the form is longer than {MAX_FIELD_BYTES} bytes.")
 
     def _end(self) -> None:
-        if self._part.name != FILE:
-            self.fields.setdefault(self._part.name, []).append(_text(bytes(self._part.value)))
+        if self._part.name != FILE_FIELD:
+            self.fields.setdefault(self._part.name, []).append(_decode(bytes(self._part.value)))
 
     def _end_all(self) -> None:
         self.is_complete = True
@@ -87,47 +87,47 @@ class _Parts:
 async def read_form(request: Request, receive_file: Callable[[bytes], Awaitable[None]]) -> Fields:
     """The form's fields, each with its values; chunks of the part ``file`` go where they are sent.
 
-    Raises NotAForm, Unreadable, TooLarge, UnfitParameter where there is no file, and what
+    Raises NotMultipart, Unreadable, BodyTooLarge, InvalidParameter where there is no file, and what
     ``receive_file`` raises.
     """
-    boundary = _boundary(request)
+    boundary = _read_boundary(request)
     try:
         parts = _Parts(boundary)
-        async for chunk in _body(request):
+        async for chunk in _read_body(request):
             parts.parser.write(chunk)
             if parts.files > 1:
-                raise Unreadable("The form has more than one file.")
+                raise UnreadableRequest("The form has more than one file.")
             for piece in parts.chunks:
                 await receive_file(piece)
             parts.chunks.clear()
     except FormParserError as error:
-        raise Unreadable("The body is not a form of the boundary that it names.") from error
+        raise UnreadableRequest("The body is not a form of the boundary that it names.") from error
     if not parts.is_complete:
-        raise Unreadable("The form ends before its end.")
+        raise UnreadableRequest("The form ends before its end.")
     if not parts.files:
-        raise UnfitParameter(f"/body/{FILE}", "is missing")
+        raise InvalidParameter(f"/body/{FILE_FIELD}", "is missing")
     return parts.fields
 
 
-def _boundary(request: Request) -> bytes:
+def _read_boundary(request: Request) -> bytes:
     kind, options = parse_options_header(request.headers.get("content-type"))
     boundary = options.get(b"boundary", b"")
     if kind != b"multipart/form-data" or not boundary:
-        raise NotAForm("The body must be multipart/form-data, with a boundary.")
+        raise NotMultipart("The body must be multipart/form-data, with a boundary.")
     return boundary
 
 
-async def _body(request: Request) -> AsyncIterator[bytes]:
+async def _read_body(request: Request) -> AsyncIterator[bytes]:
     try:
         async for chunk in request.stream():
             if chunk:
                 yield chunk
     except ClientDisconnect as error:
-        raise Unreadable("The client left before the end of the form.") from error
+        raise UnreadableRequest("The client left before the end of the form.") from error
 
 
-def _text(raw: bytes) -> str:
+def _decode(raw: bytes) -> str:
     try:
         return raw.decode()
     except UnicodeDecodeError as error:
-        raise Unreadable("A field of the form is not UTF-8.") from error
+        raise UnreadableRequest("A field of the form is not UTF-8.") from error

@@ -31,27 +31,27 @@ P3P = (b"p3p", b'CP="NOI ADM DEV PSAi COM NAV OUR OTRo STP IND DEM"')
 
 _VERSION_MASK = (1 << 128) - 1 & ~(0xF << 76) & ~(0x3 << 62)
 _VERSION_4 = 0x4 << 76 | 0x2 << 62
-_LONGEST_REQUEST_ID = 255
+_MAX_REQUEST_ID_CHARACTERS = 255
 _NOT_IN_REQUEST_ID = re.compile(rb"[^A-Za-z0-9\-_.@]")
 
 
 def request_id(given: bytes | None) -> str:
     """The request's own id without what may not be in one, or a new UUID if nothing is left."""
     if given:
-        kept = _NOT_IN_REQUEST_ID.sub(b"", given)[:_LONGEST_REQUEST_ID]
+        kept = _NOT_IN_REQUEST_ID.sub(b"", given)[:_MAX_REQUEST_ID_CHARACTERS]
         if kept:
             return kept.decode()
-    return new_uuid()
+    return generate_uuid()
 
 
-def new_uuid() -> str:
+def generate_uuid() -> str:
     """A random UUID (RFC 9562, version 4), not secret; ``uuid.uuid4`` takes three times as long."""
     bits = random.getrandbits(128)
     text = f"{bits & _VERSION_MASK | _VERSION_4:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
-def documented(
+def add_documented_headers(
     answer: Iterable[Header], token: str | None, id_: str, started: float
 ) -> list[Header]:
     """The headers of an answer in the documented order, its own further ones behind them.
@@ -102,7 +102,7 @@ class DocumentedHeaders:
         async def send_documented(message: Message) -> None:
             if message["type"] == "http.response.start":
                 token = state.get("verified_token")
-                message["headers"] = documented(
+                message["headers"] = add_documented_headers(
                     message["headers"], token, state["request_id"], started
                 )
             await send(message)

@@ -7,20 +7,20 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from imageapi.albums.errors import Conflict
-from imageapi.api.answers import etag, json_image
-from imageapi.api.conditions import IfMatch, IfNoneMatch, names
+from imageapi.api.answers import get_etag, image_response
+from imageapi.api.conditions import IfMatch, IfNoneMatch, etag_matches
 from imageapi.api.dependencies import (
-    GuardFirst,
+    AuthorizeBeforeBody,
+    ImagesDep,
     MayDeleteImages,
     MayListImages,
     MayUpdateImages,
-    TheImages,
-    ThePublicId,
+    PublicIdPath,
 )
-from imageapi.api.document import with_headers
-from imageapi.api.errors import UnfitParameter
-from imageapi.api.pages import PAGE_HEADERS, After, Limit, listed
-from imageapi.api.problems import OF_ALBUM, OF_JSON, problem_responses
+from imageapi.api.document import document_headers
+from imageapi.api.errors import InvalidParameter
+from imageapi.api.pages import PAGE_HEADERS, After, Limit, list_response
+from imageapi.api.problems import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
 from imageapi.database.errors import ImageChanged
 from imageapi.database.repository import Box, Filter
 from imageapi.records.image import Image
@@ -34,43 +34,45 @@ from imageapi.records.values import (
     Rotation,
 )
 
-router = APIRouter(tags=["images"], route_class=GuardFirst)
+router = APIRouter(tags=["images"], route_class=AuthorizeBeforeBody)
 
 _MOMENT = "2016-02-15T13:02:58.531+01:00"
-_EDGES = Box(-180, -90, 180, 90)
+_WHOLE_EARTH = Box(-180, -90, 180, 90)
 
 
-def read_box(bbox: str | None) -> Box | None:
-    """The box of ``west,south,east,north`` in degrees (RFC 7946 §5); raises UnfitParameter."""
+def parse_box(bbox: str | None) -> Box | None:
+    """The box of ``west,south,east,north`` in degrees (RFC 7946 §5); raises InvalidParameter."""
     if bbox is None:
         return None
     try:
         box = Box(*(float(part) for part in bbox.split(",")))
     except (TypeError, ValueError) as error:
-        raise UnfitParameter("/query/bbox", "is not west,south,east,north") from error
+        raise InvalidParameter("/query/bbox", "is not west,south,east,north") from error
     fits = all(
         low <= value <= high
         for value, low, high in zip(
             box,
-            (_EDGES.west, _EDGES.south) * 2,
-            (_EDGES.east, _EDGES.north) * 2,
+            (_WHOLE_EARTH.west, _WHOLE_EARTH.south) * 2,
+            (_WHOLE_EARTH.east, _WHOLE_EARTH.north) * 2,
             strict=True,
         )
     )
     if not fits or box.south > box.north:
-        raise UnfitParameter("/query/bbox", "is not -180 to 180 and -90 to 90, south before north")
+        raise InvalidParameter(
+            "/query/bbox", "is not -180 to 180 and -90 to 90, south before north"
+        )
     return box
 
 
-def _within(moment: datetime) -> datetime:
+def _clamp_moment(moment: datetime) -> datetime:
     """The moment, or the first or last one that an image may have: no image lies beyond."""
     return min(max(moment, FIRST_DATE), LAST_DATE)
 
 
-Moment = Annotated[AwareDatetime, AfterValidator(_within)]
+Moment = Annotated[AwareDatetime, AfterValidator(_clamp_moment)]
 
 
-async def _filter(
+async def _parse_filter(
     *,
     tag: Annotated[
         list[GivenTag], Query(max_length=20, description="Only those with it; repeatable: with all")
@@ -93,7 +95,7 @@ async def _filter(
         FormatName | None, Query(description="As in `infos`", examples=["jpg"])
     ] = None,
 ) -> Filter:
-    return Filter(tag, untagged, created_after, created_before, read_box(bbox), format)
+    return Filter(tag, untagged, created_after, created_before, parse_box(bbox), format)
 
 
 @router.get(
@@ -101,12 +103,15 @@ async def _filter(
     operation_id="listImages",
     response_model=list[Image],
     response_description="The images, an empty list where none is like that",
-    responses={200: with_headers(*PAGE_HEADERS), **problem_responses(*OF_ALBUM, UnfitParameter)},
+    responses={
+        200: document_headers(*PAGE_HEADERS),
+        **problem_responses(*ALBUM_ERRORS, InvalidParameter),
+    },
 )
 async def list_images(
     album_id: MayListImages,
-    images: TheImages,
-    wanted: Annotated[Filter, Depends(_filter)],
+    images: ImagesDep,
+    wanted: Annotated[Filter, Depends(_parse_filter)],
     request: Request,
     *,
     limit: Limit = None,
@@ -116,7 +121,7 @@ async def list_images(
 
     Pages as those of the queue.
     """
-    return await listed(images, album_id, wanted, request, limit, after)
+    return await list_response(images, album_id, wanted, request, limit, after)
 
 
 class ImageChanges(BaseModel):
@@ -140,15 +145,15 @@ class ImageChanges(BaseModel):
     response_model=Image,
     response_description="The image",
     responses={
-        200: with_headers("ETag", "Link"),
-        304: {"description": "It has not changed since", **with_headers("ETag")},
-        **problem_responses(*OF_ALBUM),
+        200: document_headers("ETag", "Link"),
+        304: {"description": "It has not changed since", **document_headers("ETag")},
+        **problem_responses(*ALBUM_ERRORS),
     },
 )
 async def get_image(
     album_id: MayListImages,
-    public_id: ThePublicId,
-    images: TheImages,
+    public_id: PublicIdPath,
+    images: ImagesDep,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Read one image.
@@ -157,9 +162,9 @@ async def get_image(
     leads to the original, where it is here.
     """
     image = await images.get(album_id, public_id)
-    if names(if_none_match, etag(image)):
-        return Response(status_code=304, headers={"ETag": etag(image)})
-    return json_image(album_id, image)
+    if etag_matches(if_none_match, get_etag(image)):
+        return Response(status_code=304, headers={"ETag": get_etag(image)})
+    return image_response(album_id, image)
 
 
 @router.patch(
@@ -168,16 +173,16 @@ async def get_image(
     response_model=Image,
     response_description="The image as it is now",
     responses={
-        200: with_headers("ETag", "Link"),
-        **problem_responses(*OF_ALBUM, *OF_JSON, ImageChanged),
+        200: document_headers("ETag", "Link"),
+        **problem_responses(*ALBUM_ERRORS, *JSON_BODY_ERRORS, ImageChanged),
     },
 )
 async def update_image(
-    editor: MayUpdateImages, public_id: ThePublicId, changes: ImageChanges, if_match: IfMatch
+    editor: MayUpdateImages, public_id: PublicIdPath, changes: ImageChanges, if_match: IfMatch
 ) -> Response:
     """Rotate, crop, place. The original is never altered; the paths of its renditions change."""
     given = changes.model_dump(exclude_unset=True)
-    return json_image(editor.album_id, await editor.edit(public_id, given, if_match))
+    return image_response(editor.album_id, await editor.edit(public_id, given, if_match))
 
 
 @router.delete(
@@ -185,10 +190,10 @@ async def update_image(
     operation_id="deleteImage",
     status_code=204,
     response_description="It is in the trash",
-    responses=problem_responses(*OF_ALBUM, ImageChanged),
+    responses=problem_responses(*ALBUM_ERRORS, ImageChanged),
 )
 async def delete_image(
-    editor: MayDeleteImages, public_id: ThePublicId, if_match: IfMatch
+    editor: MayDeleteImages, public_id: PublicIdPath, if_match: IfMatch
 ) -> Response:
     """Put the image into the trash; it can be restored for as long as trash is kept."""
     await editor.delete(public_id, if_match)
@@ -201,12 +206,12 @@ async def delete_image(
     response_model=Image,
     response_description="The image",
     responses={
-        200: with_headers("ETag", "Link"),
-        **problem_responses(*OF_ALBUM, ImageChanged, Conflict),
+        200: document_headers("ETag", "Link"),
+        **problem_responses(*ALBUM_ERRORS, ImageChanged, Conflict),
     },
 )
 async def restore_image(
-    editor: MayDeleteImages, public_id: ThePublicId, if_match: IfMatch
+    editor: MayDeleteImages, public_id: PublicIdPath, if_match: IfMatch
 ) -> Response:
     """Take the image back out of the trash; may be repeated without harm."""
-    return json_image(editor.album_id, await editor.restore(public_id, if_match))
+    return image_response(editor.album_id, await editor.restore(public_id, if_match))

@@ -14,24 +14,26 @@ from prometheus_client import Counter, Histogram
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from imageapi import metrics
-from imageapi.logs import Known, place_of, request_writer
+from imageapi.logs import RequestContext, locate_error, make_request_writer
 
-Recorder = Callable[[str, str | None, int, float, Known], None]
+Recorder = Callable[[str, str | None, int, float, RequestContext], None]
 _NO_ROUTE = "none"
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
-def recorder() -> Recorder:
+def make_recorder() -> Recorder:
     """What writes down and counts a request: method, route, status, start, and what is known.
 
     The start is a ``time.perf_counter()``.
     """
-    write = request_writer()
+    write = make_request_writer()
 
-    def record(method: str, route: str | None, status: int, started: float, known: Known) -> None:
+    def record(
+        method: str, route: str | None, status: int, started: float, known: RequestContext
+    ) -> None:
         seconds = time.perf_counter() - started
-        requests, request_seconds = _counters(route or _NO_ROUTE, status)
+        requests, request_seconds = _get_counters(route or _NO_ROUTE, status)
         requests.inc()
         request_seconds.observe(seconds)
         write(method, route, status, seconds, known)
@@ -40,16 +42,16 @@ def recorder() -> Recorder:
 
 
 @lru_cache(maxsize=1024)
-def _counters(route: str, status: int) -> tuple[Counter, Histogram]:
+def _get_counters(route: str, status: int) -> tuple[Counter, Histogram]:
     return metrics.REQUESTS.labels(route, status), metrics.REQUEST_SECONDS.labels(route)
 
 
-class Journal:
+class RequestLog:
     """ASGI middleware, the outermost: no exception leaves it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
-        self._record = recorder()
+        self._record = make_recorder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, and write down how it went."""
@@ -73,7 +75,7 @@ class Journal:
             log.error(  # noqa: TRY400 - a stack quotes what was in its hands
                 "unexpected error",
                 error=type(error).__name__,
-                at=place_of(error),
+                at=locate_error(error),
                 request_id=state.get("request_id"),
             )
         route = getattr(scope.get("endpoint"), "__name__", None)

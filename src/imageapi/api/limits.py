@@ -8,9 +8,9 @@ from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 #: Of a body that is JSON; a route that takes more raises ``request.state.limit_bytes``.
-JSON_BYTES = 512 * 1024
+MAX_JSON_BYTES = 512 * 1024
 #: A body may take a second for each so many bytes, beside the seconds that `BodyLimit` is given.
-SLOWEST_BYTES_PER_SECOND = 4 * 1024
+MIN_BYTES_PER_SECOND = 4 * 1024
 
 
 class BodyLimit:
@@ -30,7 +30,7 @@ class BodyLimit:
             await self.app(scope, receive, send)
             return
         state = scope.setdefault("state", {})
-        state["limit_bytes"] = JSON_BYTES
+        state["limit_bytes"] = MAX_JSON_BYTES
         read_bytes = 0
         waited_seconds = 0.0
         is_over = False
@@ -40,7 +40,7 @@ class BodyLimit:
             if is_over:  # what comes next is that the client leaves, however late
                 return await receive()
             started = time.perf_counter()
-            patience = self._body_seconds + read_bytes / SLOWEST_BYTES_PER_SECOND - waited_seconds
+            patience = self._body_seconds + read_bytes / MIN_BYTES_PER_SECOND - waited_seconds
             try:
                 async with asyncio.timeout(patience):
                     message = await receive()

@@ -11,14 +11,14 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi import metrics
-from imageapi.api.answers import json_text
-from imageapi.api.dependencies import TheDatabase
+from imageapi.api.answers import json_text_response
+from imageapi.api.dependencies import DatabaseDep
 from imageapi.api.problems import problem_responses
 from imageapi.database.migration import check_schema
 
 router = APIRouter(tags=["operation"])
 
-_PARTS = "/docs/parts"
+_DOCS_PARTS = "/docs/parts"
 
 
 class Health(BaseModel):
@@ -36,7 +36,7 @@ class Health(BaseModel):
 )
 async def get_health() -> Response:
     """Answer as long as the process does; asks nobody else."""
-    return json_text('{"status":"ok"}')
+    return json_text_response('{"status":"ok"}')
 
 
 @router.get(
@@ -46,10 +46,10 @@ async def get_health() -> Response:
     response_description="It is ready",
     responses=problem_responses(),
 )
-async def get_readiness(database: TheDatabase) -> Response:
+async def get_readiness(database: DatabaseDep) -> Response:
     """Answer 200 while the database answers and its schema is current, else 503."""
     await check_schema(database)
-    return json_text('{"status":"ready"}')
+    return json_text_response('{"status":"ready"}')
 
 
 @router.get(
@@ -64,7 +64,7 @@ async def get_readiness(database: TheDatabase) -> Response:
 )
 async def get_metrics() -> Response:
     """Say what was counted since the start, by all workers, in Prometheus' text format."""
-    return Response(metrics.exposition(), media_type=CONTENT_TYPE_LATEST)
+    return Response(metrics.format_metrics(), media_type=CONTENT_TYPE_LATEST)
 
 
 @router.get("/", include_in_schema=False)
@@ -79,19 +79,19 @@ async def show_docs() -> HTMLResponse:
     return get_swagger_ui_html(
         openapi_url="/openapi.json",
         title="Image API",
-        swagger_js_url=f"{_PARTS}/swagger-ui-bundle.js",
-        swagger_css_url=f"{_PARTS}/swagger-ui.css",
-        swagger_favicon_url=f"{_PARTS}/favicon.png",
+        swagger_js_url=f"{_DOCS_PARTS}/swagger-ui-bundle.js",
+        swagger_css_url=f"{_DOCS_PARTS}/swagger-ui.css",
+        swagger_favicon_url=f"{_DOCS_PARTS}/favicon.png",
     )
 
 
 def mount_docs_parts(app: FastAPI) -> None:
     """Serve what the docs page is made of from a package that carries it."""
     parts = str(files("fastapi_offline").joinpath("static"))
-    app.mount(_PARTS, _Whole(StaticFiles(directory=parts)), name="docs-parts")
+    app.mount(_DOCS_PARTS, _WithoutRanges(StaticFiles(directory=parts)), name="docs-parts")
 
 
-class _Whole:
+class _WithoutRanges:
     """ASGI application around another that is not asked for ranges, which may be ignored.
 
     Starlette answers those that it does not like in plain text.

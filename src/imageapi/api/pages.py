@@ -9,11 +9,11 @@ from uuid import UUID
 
 from fastapi import Query, Request, Response
 
-from imageapi.api.answers import json_array, json_chunks
-from imageapi.api.errors import UnfitParameter
-from imageapi.database.repository import Filter, Images, Place
+from imageapi.api.answers import json_array_response, json_chunks_response
+from imageapi.api.errors import InvalidParameter
+from imageapi.database.repository import Cursor, Filter, Images
 
-LARGEST_PAGE = 1000
+MAX_PAGE_IMAGES = 1000
 #: What an answer with a page bears besides.
 PAGE_HEADERS = ("Link", "X-Total-Count")
 
@@ -21,7 +21,7 @@ Limit = Annotated[
     int | None,
     Query(
         ge=1,
-        le=LARGEST_PAGE,
+        le=MAX_PAGE_IMAGES,
         description="At most so many; without it all of them",
         examples=[25],
         json_schema_extra={"format": "int32"},
@@ -37,26 +37,26 @@ _MICROSECOND = timedelta(microseconds=1)
 _TIME_BYTES = 8
 
 
-def encode_place(place: Place) -> str:
+def encode_cursor(place: Cursor) -> str:
     """The place as the opaque text of ``after``: microseconds since 1970, then the id."""
     microseconds = (place.created_at - _EPOCH) // _MICROSECOND
     return urlsafe_b64encode(microseconds.to_bytes(_TIME_BYTES) + place.public_id.bytes).decode()
 
 
-def decode_place(after: str | None) -> Place | None:
-    """The place that ``after`` stands for; raises UnfitParameter if it is not one of ours."""
+def decode_cursor(after: str | None) -> Cursor | None:
+    """The place that ``after`` stands for; raises InvalidParameter if it is not one of ours."""
     if after is None:
         return None
     try:
         raw = urlsafe_b64decode(after.encode("ascii"))
         time, public_id = raw[:_TIME_BYTES], UUID(bytes=raw[_TIME_BYTES:])
-        place = Place(_EPOCH + int.from_bytes(time) * _MICROSECOND, public_id)
+        place = Cursor(_EPOCH + int.from_bytes(time) * _MICROSECOND, public_id)
     except (ValueError, OverflowError, binascii.Error) as error:
-        raise UnfitParameter("/query/after", "is not from a Link header of this list") from error
+        raise InvalidParameter("/query/after", "is not from a Link header of this list") from error
     return place
 
 
-async def listed(  # noqa: PLR0917 - a route's parameters, in their order
+async def list_response(  # noqa: PLR0917 - a route's parameters, in their order
     images: Images,
     album_id: str,
     wanted: Filter,
@@ -65,19 +65,19 @@ async def listed(  # noqa: PLR0917 - a route's parameters, in their order
     after: str | None,
 ) -> Response:
     """All that is behind the place where no limit is given, else a page with its headers."""
-    place = decode_place(after)
+    place = decode_cursor(after)
     headers = {}
     if place is not None or limit is not None:
         headers["X-Total-Count"] = str(await images.count(album_id, wanted))
     if limit is None:
-        return await json_chunks(images.chunks(album_id, wanted, place), headers)
+        return await json_chunks_response(images.chunks(album_id, wanted, place), headers)
     page = await images.page(album_id, wanted, limit, place)
     if page.last is not None:
-        headers |= next_page(request, limit, encode_place(page.last))
-    return json_array(page.records, headers)
+        headers |= next_page_header(request, limit, encode_cursor(page.last))
+    return json_array_response(page.records, headers)
 
 
-def next_page(request: Request, limit: int, after: str | int) -> dict[str, str]:
+def next_page_header(request: Request, limit: int, after: str | int) -> dict[str, str]:
     """``Link`` to the next page of what was asked, relative to this service's root."""
     others = [
         (name, value)

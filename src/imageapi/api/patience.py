@@ -11,13 +11,13 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from imageapi.api.problems import HEAD_TOO_LARGE, UNREADABLE
-from imageapi.api.wire import refusal
+from imageapi.api.wire import build_refusal
 
 #: How large a head may be, and how many lines it may have.
-LARGEST_HEAD_BYTES = 64 * 1024
-MOST_HEADERS = 100
+MAX_HEAD_BYTES = 64 * 1024
+MAX_HEADERS = 100
 #: So many requests of one connection may wait for the one before them.
-MOST_WAITING_REQUESTS = 32
+MAX_PIPELINED_REQUESTS = 32
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,11 +34,11 @@ class ConnectionDeadlines:
     stopping_seconds: float = 3
 
 
-class _TooMuch(Exception):
+class _LimitExceeded(Exception):
     """A head is larger, or more requests wait behind each other, than is read."""
 
 
-class _Ambiguous(Exception):
+class _AmbiguousHost(Exception):
     """Two who read the head could take it for requests for different hosts."""
 
 
@@ -46,7 +46,7 @@ class _Ambiguous(Exception):
 _ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
-class PatientProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """uvicorn's protocol with an end to its patience: it has none of its own.
 
     A head has to be there in time, and is limited. An answer has to be read. A body that nobody
@@ -99,8 +99,8 @@ class PatientProtocol(HttpToolsProtocol):
             return
         if was_in_head and self._is_in_head:  # the parser keeps what is no whole line to itself
             self._received_bytes += len(data)
-            if self._received_bytes > LARGEST_HEAD_BYTES:
-                self.refuse(_TooMuch())
+            if self._received_bytes > MAX_HEAD_BYTES:
+                self.refuse(_LimitExceeded())
                 return
         is_nothing = not was_in_body and not self._is_in_body and cycle is self.cycle
         if self._head_timer is None and (self._is_in_head or is_nothing):
@@ -134,10 +134,10 @@ class PatientProtocol(HttpToolsProtocol):
         if self._head_timer is not None:
             self._head_timer.cancel()
             self._head_timer = None
-        if len(self.pipeline) >= MOST_WAITING_REQUESTS:
-            raise _TooMuch
+        if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
+            raise _LimitExceeded
         if not self._is_for_one_host():
-            raise _Ambiguous
+            raise _AmbiguousHost
         super().on_headers_complete()
         if self._is_stopping:
             self.cycle.keep_alive = False
@@ -199,8 +199,8 @@ class PatientProtocol(HttpToolsProtocol):
         if running is not None and self._is_in_body and running.response_started:
             self.transport.close()
             return
-        is_too_much = isinstance(reason, _TooMuch)
-        self.transport.write(refusal(HEAD_TOO_LARGE if is_too_much else UNREADABLE))
+        is_too_much = isinstance(reason, _LimitExceeded)
+        self.transport.write(build_refusal(HEAD_TOO_LARGE if is_too_much else UNREADABLE))
         self.transport.close()
         self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
 
@@ -227,8 +227,8 @@ class PatientProtocol(HttpToolsProtocol):
 
     def _count(self, part: bytes) -> None:
         self._head_bytes += len(part)
-        if self._head_bytes > LARGEST_HEAD_BYTES or self._head_lines > MOST_HEADERS:
-            raise _TooMuch
+        if self._head_bytes > MAX_HEAD_BYTES or self._head_lines > MAX_HEADERS:
+            raise _LimitExceeded
 
     def _wait_for_head(self) -> None:
         self._head_timer = self.loop.call_later(self.deadlines.head_seconds, self._head_is_late)

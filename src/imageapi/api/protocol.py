@@ -11,12 +11,12 @@ import httptools
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from imageapi.api.patience import PatientProtocol
-from imageapi.api.wire import as_written
+from imageapi.api.patience import LimitedHttpProtocol
+from imageapi.api.wire import with_header_case
 
 #: In ``scope["extensions"]``: a function that takes an answer's head and body as they go over the
 #: wire, sends them in one piece, and says whether it could.
-WHOLE_ANSWER = "imageapi.whole_answer"
+WHOLE_RESPONSE = "imageapi.whole_answer"
 
 
 def _send_whole(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
@@ -36,7 +36,7 @@ def _send_whole(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
     return True
 
 
-class DocumentedCase:
+class HeaderCase:
     """ASGI application around another: next to the server, so that nothing else sees its names."""
 
     def __init__(self, app: ASGIApp) -> None:
@@ -46,17 +46,17 @@ class DocumentedCase:
         """Answer with the names of headers as written."""
         cycle = getattr(send, "__self__", None)
         if isinstance(cycle, RequestResponseCycle):
-            scope.setdefault("extensions", {})[WHOLE_ANSWER] = partial(_send_whole, cycle)
+            scope.setdefault("extensions", {})[WHOLE_RESPONSE] = partial(_send_whole, cycle)
 
         async def send_as_written(message: Message) -> None:
             if message["type"] == "http.response.start":
-                message = {**message, "headers": as_written(message["headers"])}
+                message = {**message, "headers": with_header_case(message["headers"])}
             await send(message)
 
         await self.app(scope, receive, send_as_written)
 
 
-def _framing(headers: list[tuple[bytes, bytes]]) -> bytes:
+def _build_framing_head(headers: list[tuple[bytes, bytes]]) -> bytes:
     """A request's head that says only how long its body is; empty where it has none."""
     lines = [
         b"%b: %b\r\n" % (name, value)
@@ -66,7 +66,7 @@ def _framing(headers: list[tuple[bytes, bytes]]) -> bytes:
     return b"".join((b"POST / HTTP/1.1\r\n", *lines, b"\r\n")) if lines else b""
 
 
-class _Resumed:
+class _BodyCallbacks:
     """What a parser calls that begins anew with a body: all but what stands in the head."""
 
     def __init__(self, protocol: HttpToolsProtocol) -> None:
@@ -93,12 +93,12 @@ class _Resumed:
         self._is_known = False
 
 
-class DocumentedProtocol(PatientProtocol):
+class DocumentedProtocol(LimitedHttpProtocol):
     """HTTP/1.1 with the contract's headers on whatever it answers; upgrades are passed over."""
 
     def __init__(self, *given: Any, **named: Any) -> None:
         super().__init__(*given, **named)
-        self.app = DocumentedCase(self.app)
+        self.app = HeaderCase(self.app)
 
     def feed(self, data: bytes) -> None:
         """Parse what has come; an upgrade that is offered is not taken (RFC 9110 §7.8).
@@ -111,11 +111,11 @@ class DocumentedProtocol(PatientProtocol):
                 super().feed(data)
                 data = b""
             except httptools.HttpParserUpgrade as offer:
-                framing = _framing(self.headers)
-                self.parser = httptools.HttpRequestParser(_Resumed(self) if framing else self)
+                framing = _build_framing_head(self.headers)
+                self.parser = httptools.HttpRequestParser(_BodyCallbacks(self) if framing else self)
                 data = framing + data[offer.args[0] :]
 
     def on_message_complete(self) -> None:
         """Let the application know that the body has ended, unless it has yet to come."""
-        if not self.parser.should_upgrade() or not _framing(self.headers):
+        if not self.parser.should_upgrade() or not _build_framing_head(self.headers):
             super().on_message_complete()

@@ -18,7 +18,7 @@ class Range(NamedTuple):
         return self.end - self.start
 
 
-def read_range(header: str | None, size: int) -> Range | None:
+def parse_range(header: str | None, size: int) -> Range | None:
     """The range asked for of so many bytes; None for all: several ranges are not read."""
     parts = _RANGE.fullmatch(header or "")
     if parts is None or parts[0].strip().endswith("=-"):

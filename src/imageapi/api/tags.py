@@ -7,35 +7,35 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imageapi.api.answers import json_image, json_text
+from imageapi.api.answers import image_response, json_text_response
 from imageapi.api.conditions import IfMatch
 from imageapi.api.dependencies import (
-    GuardFirst,
+    AuthorizeBeforeBody,
+    ImagesDep,
     MayListImages,
     MayTagImages,
-    TheImages,
-    ThePublicId,
+    PublicIdPath,
 )
-from imageapi.api.document import with_headers
-from imageapi.api.errors import UnfitParameter
-from imageapi.api.problems import OF_ALBUM, OF_JSON, problem_responses
+from imageapi.api.document import document_headers
+from imageapi.api.errors import InvalidParameter
+from imageapi.api.problems import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
 from imageapi.database.errors import ImageChanged
 from imageapi.records.image import Image
-from imageapi.records.values import MOST_TAGS, Count, GivenTag, Version, unfit
+from imageapi.records.values import MAX_TAGS, Count, GivenTag, Version, invalid_value
 
-router = APIRouter(tags=["tags"], route_class=GuardFirst)
+router = APIRouter(tags=["tags"], route_class=AuthorizeBeforeBody)
 
 #: So many images are tagged at once at most.
-MOST_IMAGES = 1000
+MAX_IMAGES_PER_CHANGE = 1000
 
-TheTag = Annotated[
+TagPath = Annotated[
     GivenTag,
     Path(description="A tag, 1 to 100 characters; trimmed, and brought to Unicode's form NFC"),
 ]
 
-_OF_ONE_TAG = {
-    200: with_headers("ETag", "Link"),
-    **problem_responses(*OF_ALBUM, UnfitParameter, ImageChanged),
+_ONE_TAG_RESPONSES = {
+    200: document_headers("ETag", "Link"),
+    **problem_responses(*ALBUM_ERRORS, InvalidParameter, ImageChanged),
 }
 
 
@@ -52,19 +52,21 @@ class TagChanges(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     public_ids: list[UUID] = Field(
-        min_length=1, max_length=MOST_IMAGES, description="The images; repeated ones count once"
+        min_length=1,
+        max_length=MAX_IMAGES_PER_CHANGE,
+        description="The images; repeated ones count once",
     )
     add: list[GivenTag] = Field(
-        default=[], max_length=MOST_TAGS, description="Tags to give them, behind those they have"
+        default=[], max_length=MAX_TAGS, description="Tags to give them, behind those they have"
     )
     remove: list[GivenTag] = Field(
-        default=[], max_length=MOST_TAGS, description="Tags to take away; none of those to add"
+        default=[], max_length=MAX_TAGS, description="Tags to take away; none of those to add"
     )
 
     @model_validator(mode="after")
     def _not_both(self) -> Self:
         if not set(self.add).isdisjoint(self.remove):
-            raise unfit("must not add and remove the same tag")
+            raise invalid_value("must not add and remove the same tag")
         return self
 
 
@@ -80,12 +82,12 @@ class TagsChanged(BaseModel):
     operation_id="listTags",
     response_model=list[TagCount],
     response_description="The tags, an empty list where there are none",
-    responses=problem_responses(*OF_ALBUM),
+    responses=problem_responses(*ALBUM_ERRORS),
 )
-async def list_tags(album_id: MayListImages, images: TheImages) -> Response:
+async def list_tags(album_id: MayListImages, images: ImagesDep) -> Response:
     """List the album's tags, most used first."""
     counted = [{"tag": tag, "images": count} for tag, count in await images.tags(album_id)]
-    return json_text(json.dumps(counted, ensure_ascii=False, separators=(",", ":")))
+    return json_text_response(json.dumps(counted, ensure_ascii=False, separators=(",", ":")))
 
 
 @router.put(
@@ -93,13 +95,13 @@ async def list_tags(album_id: MayListImages, images: TheImages) -> Response:
     operation_id="tagImage",
     response_model=Image,
     response_description="The image as it is now",
-    responses=_OF_ONE_TAG,
+    responses=_ONE_TAG_RESPONSES,
 )
 async def tag_image(
-    editor: MayTagImages, public_id: ThePublicId, tag: TheTag, if_match: IfMatch
+    editor: MayTagImages, public_id: PublicIdPath, tag: TagPath, if_match: IfMatch
 ) -> Response:
     """Give the image a tag, behind those it has; may be repeated without harm."""
-    return json_image(editor.album_id, await editor.tag(public_id, tag, if_match))
+    return image_response(editor.album_id, await editor.tag(public_id, tag, if_match))
 
 
 @router.delete(
@@ -107,13 +109,13 @@ async def tag_image(
     operation_id="untagImage",
     response_model=Image,
     response_description="The image as it is now",
-    responses=_OF_ONE_TAG,
+    responses=_ONE_TAG_RESPONSES,
 )
 async def untag_image(
-    editor: MayTagImages, public_id: ThePublicId, tag: TheTag, if_match: IfMatch
+    editor: MayTagImages, public_id: PublicIdPath, tag: TagPath, if_match: IfMatch
 ) -> Response:
     """Take a tag away; may be repeated without harm. Without any it is in the queue again."""
-    return json_image(editor.album_id, await editor.untag(public_id, tag, if_match))
+    return image_response(editor.album_id, await editor.untag(public_id, tag, if_match))
 
 
 @router.post(
@@ -121,10 +123,10 @@ async def untag_image(
     operation_id="tagImages",
     response_model=TagsChanged,
     response_description="How many images changed, and the album's version",
-    responses=problem_responses(*OF_ALBUM, *OF_JSON),
+    responses=problem_responses(*ALBUM_ERRORS, *JSON_BODY_ERRORS),
 )
 async def tag_images(editor: MayTagImages, changes: TagChanges) -> Response:
     """Tag many images at once: all of them, or none if one is not there."""
     changed = await editor.tag_many(changes.public_ids, changes.add, changes.remove)
     answer = TagsChanged(version=changed.version, images=changed.images)
-    return json_text(answer.model_dump_json())
+    return json_text_response(answer.model_dump_json())

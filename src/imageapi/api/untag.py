@@ -2,11 +2,11 @@
 
 from fastapi import APIRouter, Request, Response
 
-from imageapi.api.dependencies import MayListImages, TheImages
-from imageapi.api.document import with_headers
-from imageapi.api.errors import UnfitParameter
-from imageapi.api.pages import PAGE_HEADERS, After, Limit, listed
-from imageapi.api.problems import OF_ALBUM, problem_responses
+from imageapi.api.dependencies import ImagesDep, MayListImages
+from imageapi.api.document import document_headers
+from imageapi.api.errors import InvalidParameter
+from imageapi.api.pages import PAGE_HEADERS, After, Limit, list_response
+from imageapi.api.problems import ALBUM_ERRORS, problem_responses
 from imageapi.database.repository import UNTAGGED_ONLY
 from imageapi.records.image import Image
 
@@ -18,11 +18,14 @@ router = APIRouter(tags=["queue"])
     operation_id="listUntaggedImages",
     response_model=list[Image],
     response_description="The images, an empty list where none is left",
-    responses={200: with_headers(*PAGE_HEADERS), **problem_responses(*OF_ALBUM, UnfitParameter)},
+    responses={
+        200: document_headers(*PAGE_HEADERS),
+        **problem_responses(*ALBUM_ERRORS, InvalidParameter),
+    },
 )
 async def list_untagged_images(
     album_id: MayListImages,
-    images: TheImages,
+    images: ImagesDep,
     request: Request,
     limit: Limit = None,
     after: After = None,
@@ -32,4 +35,4 @@ async def list_untagged_images(
     Without `limit` and `after` the whole list comes, however long it is; with either,
     `X-Total-Count` says how many there are in all, and `Link` leads to the next page.
     """
-    return await listed(images, album_id, UNTAGGED_ONLY, request, limit, after)
+    return await list_response(images, album_id, UNTAGGED_ONLY, request, limit, after)

@@ -9,22 +9,28 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from imageapi.albums.errors import Conflict
-from imageapi.albums.uploading import Given, Uploader
-from imageapi.api.admission import Turns
-from imageapi.api.answers import json_image
+from imageapi.albums.uploading import Uploader, UploadFields
+from imageapi.api.admission import ConcurrencyLimiter
+from imageapi.api.answers import image_response
 from imageapi.api.dependencies import MayAddImages
-from imageapi.api.document import with_headers
-from imageapi.api.errors import NotAForm, TooLarge, TooSlow, UnfitParameter, Unreadable
-from imageapi.api.forms import FILE, MARGIN_BYTES, Fields, read_form
-from imageapi.api.problems import OF_ALBUM, problem_responses
-from imageapi.pictures.errors import NotAPicture, StoreAway, UnfitPicture
+from imageapi.api.document import document_headers
+from imageapi.api.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    InvalidParameter,
+    NotMultipart,
+    UnreadableRequest,
+)
+from imageapi.api.forms import FILE_FIELD, MARGIN_BYTES, Fields, read_form
+from imageapi.api.problems import ALBUM_ERRORS, problem_responses
+from imageapi.pictures.errors import InvalidPicture, NotAPicture, StoreUnavailable
 from imageapi.records.ids import PUBLIC_ID
 from imageapi.records.image import Image, Location
-from imageapi.records.values import GIVEN_TAG_SCHEMA, MOST_TAGS, GivenTag
+from imageapi.records.values import GIVEN_TAG_SCHEMA, MAX_TAGS, GivenTag
 
 router = APIRouter(tags=["images"])
 
-_KNOWN = {"public_id", "latitude", "longitude", "accuracy", "tags"}
+_KNOWN_FIELDS = {"public_id", "latitude", "longitude", "accuracy", "tags"}
 _TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
 # Numbers are text here, as in any form: not every generated client turns them into text itself.
 _FORM = {
@@ -32,9 +38,9 @@ _FORM = {
     "description": "A picture, and what its sender knows of it.",
     "type": "object",
     "additionalProperties": False,
-    "required": [FILE],
+    "required": [FILE_FIELD],
     "properties": {
-        FILE: {"type": "string", "format": "binary", "description": "The picture"},
+        FILE_FIELD: {"type": "string", "format": "binary", "description": "The picture"},
         "public_id": {"type": "string", "format": "uuid", "description": "The image's id to be"},
         "latitude": {
             "type": "string",
@@ -45,14 +51,14 @@ _FORM = {
         "tags": {
             "type": "array",
             "items": GIVEN_TAG_SCHEMA,
-            "description": f"Repeatable; {MOST_TAGS} different ones at most",
+            "description": f"Repeatable; {MAX_TAGS} different ones at most",
         },
     },
 }
 _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
-async def _gps_ip(request: Request) -> list[int | float] | None:
+async def _locate_client(request: Request) -> list[int | float] | None:
     """The position of the client's address, where it is known."""
     address = request.client.host if request.client else None
     position: list[int | float] | None = request.app.state.places.find(address)
@@ -69,20 +75,20 @@ async def _gps_ip(request: Request) -> list[int | float] | None:
         200: {
             "description": "The album has the picture already: its image",
             "model": Image,
-            **with_headers("ETag", "Link", "Location"),
+            **document_headers("ETag", "Link", "Location"),
         },
-        201: with_headers("ETag", "Link", "Location"),
+        201: document_headers("ETag", "Link", "Location"),
         **problem_responses(
-            *OF_ALBUM,
-            *(Unreadable, TooLarge, TooSlow, NotAForm, NotAPicture),
-            *(UnfitParameter, UnfitPicture, Conflict, StoreAway),
+            *ALBUM_ERRORS,
+            *(UnreadableRequest, BodyTooLarge, BodyTooSlow, NotMultipart, NotAPicture),
+            *(InvalidParameter, InvalidPicture, Conflict, StoreUnavailable),
         ),
     },
     openapi_extra=_BODY,
 )
 async def upload_image(
     uploader: MayAddImages,
-    gps_ip: Annotated[list[int | float] | None, Depends(_gps_ip)],
+    gps_ip: Annotated[list[int | float] | None, Depends(_locate_client)],
     request: Request,
 ) -> Response:
     """Add a picture to the album.
@@ -90,32 +96,36 @@ async def upload_image(
     Its format, size, date and position are read from its content. The same picture again in the
     same album answers 200 with the image that is there.
     """
-    request.state.limit_bytes = uploader.studio.limits.most_bytes + MARGIN_BYTES
-    turns: Turns = request.app.state.upload_turns
+    request.state.limit_bytes = uploader.backend.limits.max_bytes + MARGIN_BYTES
+    turns: ConcurrencyLimiter = request.app.state.upload_limiter
     with turns.one():
         async with uploader.arriving() as arriving:
             fields = await read_form(request, arriving.write)
-            image, is_new = await uploader.add(arriving, _given(uploader, fields, gps_ip))
+            image, is_new = await uploader.add(arriving, _read_fields(uploader, fields, gps_ip))
     headers = {"Location": f"{request.url.path}/{image.public_id}"}
-    return json_image(uploader.album_id, image, headers, 201 if is_new else 200)
+    return image_response(uploader.album_id, image, headers, 201 if is_new else 200)
 
 
-def _given(uploader: Uploader, fields: Fields, gps_ip: list[int | float] | None) -> Given:
-    """What the form says; raises UnfitParameter. Positions that make no sense are none."""
-    for name in fields.keys() - _KNOWN:
-        raise UnfitParameter(f"/body/{name[:64]}", "is not a field of this form")
-    latitude = _number(fields, "latitude", -90, 90)
-    longitude = _number(fields, "longitude", -180, 180)
-    accuracy = _number(fields, "accuracy", 0, 1e12)
+def _read_fields(
+    uploader: Uploader, fields: Fields, gps_ip: list[int | float] | None
+) -> UploadFields:
+    """What the form says; raises InvalidParameter. Positions that make no sense are none."""
+    for name in fields.keys() - _KNOWN_FIELDS:
+        raise InvalidParameter(f"/body/{name[:64]}", "is not a field of this form")
+    latitude = _parse_number(fields, "latitude", -90, 90)
+    longitude = _parse_number(fields, "longitude", -180, 180)
+    accuracy = _parse_number(fields, "accuracy", 0, 1e12)
     location, gps_html = None, None
     if latitude is not None and longitude is not None:
         gps_html = [latitude, longitude]
         if accuracy is not None:
             location = Location(accuracy=accuracy, latitude=latitude, longitude=longitude)
-    return Given(_public_id(fields), _tags(uploader.album_id, fields), location, gps_html, gps_ip)
+    return UploadFields(
+        _parse_public_id(fields), _parse_tags(uploader.album_id, fields), location, gps_html, gps_ip
+    )
 
 
-def _number(fields: Fields, name: str, low: float, high: float) -> int | float | None:
+def _parse_number(fields: Fields, name: str, low: float, high: float) -> int | float | None:
     text = fields.get(name, [""])[-1]
     with suppress(ValueError, OverflowError):
         number: int | float = int(text) if text.isdecimal() else float(text)
@@ -124,30 +134,30 @@ def _number(fields: Fields, name: str, low: float, high: float) -> int | float |
     return None
 
 
-def _public_id(fields: Fields) -> UUID | None:
+def _parse_public_id(fields: Fields) -> UUID | None:
     text = fields.get("public_id", [""])[-1]
     if not text:
         return None
     if PUBLIC_ID.fullmatch(text) is None:
-        raise UnfitParameter("/body/public_id", "is not a UUID")
+        raise InvalidParameter("/body/public_id", "is not a UUID")
     return UUID(text)
 
 
-def _tags(album_id: str, fields: Fields) -> list[str]:
+def _parse_tags(album_id: str, fields: Fields) -> list[str]:
     tags = []
     for text in filter(None, fields.get("tags", [])):
         try:
             tag = _TAG.validate_python(text)
         except ValidationError as error:
-            raise UnfitParameter("/body/tags", _reason(error)) from error
+            raise InvalidParameter("/body/tags", _get_reason(error)) from error
         if tag == album_id:
-            raise UnfitParameter("/body/tags", "must not be the album's id")
+            raise InvalidParameter("/body/tags", "must not be the album's id")
         tags.append(tag)
-    if len(set(tags)) > MOST_TAGS:
-        raise UnfitParameter("/body/tags", f"are more than {MOST_TAGS}")
+    if len(set(tags)) > MAX_TAGS:
+        raise InvalidParameter("/body/tags", f"are more than {MAX_TAGS}")
     return tags
 
 
-def _reason(error: ValidationError) -> str:
+def _get_reason(error: ValidationError) -> str:
     reason: dict[str, Any] = dict(error.errors(include_url=False, include_input=False)[0])
     return str(reason["msg"])

@@ -4,13 +4,13 @@ import time
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from imageapi.api.headers import documented, request_id
-from imageapi.api.problems import Kind, problem
+from imageapi.api.headers import add_documented_headers, request_id
+from imageapi.api.problems import ProblemType, problem_response
 
 STATUS_OK = STATUS_LINE[200]
 
 
-class _AsWritten(bytes):
+class _CasedName(bytes):
     """A header's name that uvicorn, which asks for its lower case, sends as it is."""
 
     __slots__ = ()
@@ -19,7 +19,7 @@ class _AsWritten(bytes):
         return self
 
 
-class _ContentLength(_AsWritten):
+class _ContentLength(_CasedName):
     """The one of them that uvicorn must know, lest it think that the answer is chunked."""
 
     __slots__ = ()
@@ -31,8 +31,8 @@ class _ContentLength(_AsWritten):
         return hash(b"content-length")
 
 
-_AS_WRITTEN = {
-    name.lower(): _AsWritten(name)
+_CASED_NAMES = {
+    name.lower(): _CasedName(name)
     for name in (
         b"Cache-Control",
         b"Pragma",
@@ -60,21 +60,21 @@ _AS_WRITTEN = {
 } | {b"content-length": _ContentLength(b"Content-Length")}
 
 
-def as_written(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
+def with_header_case(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
     """The headers with their names in the case of the contract."""
-    return [(_AS_WRITTEN.get(name, name), value) for name, value in headers]
+    return [(_CASED_NAMES.get(name, name), value) for name, value in headers]
 
 
-def wire_head(status_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
+def build_head(status_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
     """The head of an answer as it goes over the wire."""
-    lines = b"".join(b"%b: %b\r\n" % header for header in as_written(headers))
+    lines = b"".join(b"%b: %b\r\n" % header for header in with_header_case(headers))
     return b"%b%b\r\n" % (status_line, lines)
 
 
-def refusal(kind: Kind) -> bytes:
+def build_refusal(kind: ProblemType) -> bytes:
     """The problem, with the documented headers, as the last answer of a connection."""
     id_ = request_id(None)
-    answer = problem(kind, kind.title + ".", id_)
-    headers = documented(answer.raw_headers, None, id_, time.perf_counter())
+    answer = problem_response(kind, kind.title + ".", id_)
+    headers = add_documented_headers(answer.raw_headers, None, id_, time.perf_counter())
     headers.append((b"connection", b"close"))
-    return wire_head(STATUS_LINE[answer.status_code], headers) + bytes(answer.body)
+    return build_head(STATUS_LINE[answer.status_code], headers) + bytes(answer.body)

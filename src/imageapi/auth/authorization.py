@@ -11,7 +11,7 @@ from imageapi.auth.errors import TokenMissing, TokenUnreadable
 _SCHEME = re.compile(r"\s*(?:Token|Bearer)\s+", re.IGNORECASE)
 _DELIMITER = re.compile(r"[,;\t]")
 #: A longer value is refused before it is looked at, in characters.
-LONGEST_VALUE = 8192
+MAX_HEADER_CHARACTERS = 8192
 
 
 def find_token(authorization: str | None) -> str:
@@ -22,8 +22,8 @@ def find_token(authorization: str | None) -> str:
     """
     if authorization is None:
         raise TokenMissing('A token is required: Authorization: Token token="…".')
-    if len(authorization) > LONGEST_VALUE:
-        raise TokenUnreadable(f"The header is longer than {LONGEST_VALUE} characters.")
+    if len(authorization) > MAX_HEADER_CHARACTERS:
+        raise TokenUnreadable(f"The header is longer than {MAX_HEADER_CHARACTERS} characters.")
     scheme = _SCHEME.match(authorization)
     if scheme is None:
         raise TokenMissing("The Authorization header must be of the scheme Token or Bearer.")
@@ -31,12 +31,12 @@ def find_token(authorization: str | None) -> str:
     parameters = [part for part in parts if part]
     for position, parameter in enumerate(parameters):
         name, equals, value = parameter.partition("=")
-        if equals and name == "token" and (token := _unquoted(value)):
+        if equals and name == "token" and (token := _unquote(value)):
             return token
         if not equals and position == 0:
-            return _unquoted(parameter)
+            return _unquote(parameter)
     raise TokenMissing("The Authorization header holds no token.")
 
 
-def _unquoted(value: str) -> str:
+def _unquote(value: str) -> str:
     return value.removeprefix('"').removesuffix('"')

@@ -7,12 +7,12 @@ from imageapi.auth.errors import TokenUnreadable
 
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 #: How deep the abilities may nest: what is granted lies three deep.
-DEEPEST_ABILITIES = 8
+MAX_ABILITIES_DEPTH = 8
 
 Claims = Mapping[str, object]
 
 
-def numeric_date(claims: Claims, claim: str) -> float:
+def read_numeric_date(claims: Claims, claim: str) -> float:
     """Seconds since 1970 (RFC 7519 §2); JSON numbers only, finite ones."""
     value = claims.get(claim)
     if type(value) not in (int, float):
@@ -27,7 +27,7 @@ def numeric_date(claims: Claims, claim: str) -> float:
     return seconds
 
 
-def is_for(claims: Claims, audience: str | None) -> bool:
+def is_for_audience(claims: Claims, audience: str | None) -> bool:
     """Whether ``aud`` names the audience, or is not there where there is none (§4.1.3)."""
     named = claims.get("aud")
     if isinstance(named, list):
@@ -51,12 +51,12 @@ def _is_storable(text: str) -> bool:
 def abilities(claims: Claims) -> Mapping[str, frozenset[str]]:
     """The abilities map. Only JSON ``true`` grants: not 1, not "true"."""
     value = claims.get("abilities")
-    if not isinstance(value, dict) or not _is_shallow(value, DEEPEST_ABILITIES):
+    if not isinstance(value, dict) or not _is_shallow(value, MAX_ABILITIES_DEPTH):
         raise TokenUnreadable("The token's abilities are not a map of albums.")
-    return {album_id: _granted(entry) for album_id, entry in value.items()}
+    return {album_id: _read_granted(entry) for album_id, entry in value.items()}
 
 
-def _granted(entry: object) -> frozenset[str]:
+def _read_granted(entry: object) -> frozenset[str]:
     access = entry.get("Access", {}) if isinstance(entry, dict) else None
     if not isinstance(access, dict):
         raise TokenUnreadable("The token's abilities are not a map of albums.")

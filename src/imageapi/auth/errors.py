@@ -13,8 +13,8 @@
     │   └── TokenNotYetValid    before its ``nbf``
     └── AbilityMissing      a valid token that does not grant what was asked
 
-    IssuerAway              nobody says with which keys tokens are signed now
-    UnfitSecret             the operator's secret cannot be one
+    IssuerUnavailable              nobody says with which keys tokens are signed now
+    InvalidSecret             the operator's secret cannot be one
 
 Each bears the sentence for the caller; none bears the token.
 """
@@ -65,12 +65,12 @@ class AbilityMissing(NotAllowed):
         self.album_id = album_id
 
 
-class IssuerAway(Exception):
+class IssuerUnavailable(Exception):
     """The issuer does not say which keys it signs with; asking again may help."""
 
     def __init__(self) -> None:
         super().__init__("The issuer of tokens does not answer.")
 
 
-class UnfitSecret(ValueError):
+class InvalidSecret(ValueError):
     """The configured secret cannot serve; ``str()`` says why without repeating it."""

@@ -21,22 +21,22 @@ from jose import jwk
 from jose.backends.base import Key
 from jose.utils import base64url_decode
 
-from imageapi.auth.errors import IssuerAway
+from imageapi.auth.errors import IssuerUnavailable
 from imageapi.metrics import ISSUER_FETCHES
 
 #: How often the set is fetched, in seconds.
 REFRESH_SECONDS = 300
 #: A key that is not known is a reason to ask the issuer again, but not more often than this.
-PATIENCE_SECONDS = 10
+RETRY_SECONDS = 10
 #: How long the keys hold without an answer of the issuer, in seconds.
-LONGEST_STALE_SECONDS = 24 * 3600
+MAX_STALE_SECONDS = 24 * 3600
 #: How long the issuer may take for an answer, in seconds, and how long that may be.
 ANSWER_SECONDS = 5
-LARGEST_SET_BYTES = 256 * 1024
+MAX_KEY_SET_BYTES = 256 * 1024
 #: So many keys of a set are read.
-MOST_KEYS = 32
+MAX_KEYS = 32
 
-_SMALLEST_RSA_BITS = 2048
+_MIN_RSA_BITS = 2048
 
 log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
@@ -74,7 +74,7 @@ async def fetch(url: str, seconds: float = ANSWER_SECONDS) -> bytes:
             raise OSError("not what was asked for")
         async for chunk in answer.aiter_bytes():
             content += chunk
-            if len(content) > LARGEST_SET_BYTES:
+            if len(content) > MAX_KEY_SET_BYTES:
                 raise OSError("too much")
     return bytes(content)
 
@@ -87,7 +87,7 @@ class Issuer:
         url: str,
         fetch: Callable[[str], Awaitable[bytes]] = fetch,
         now: Callable[[], float] = time.monotonic,
-        patience_seconds: float = PATIENCE_SECONDS,
+        patience_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._url = url
         self._fetch = fetch
@@ -112,12 +112,12 @@ class Issuer:
         """Fetch the set now and again, until cancelled."""
         while True:
             async with self._asking:
-                with suppress(IssuerAway):  # who needs a key that is missing is told so
+                with suppress(IssuerUnavailable):  # who needs a key that is missing is told so
                     await self._refresh()
             await asyncio.sleep(REFRESH_SECONDS if self._is_answered else self._patience_seconds)
 
     async def ask_again(self) -> None:
-        """Fetch the set, unless that was just done; raises IssuerAway where it did not help.
+        """Fetch the set, unless that was just done; raises IssuerUnavailable where it did not help.
 
         Of many who ask at once, one does.
         """
@@ -127,7 +127,7 @@ class Issuer:
             if is_due:
                 await self._refresh()
             elif not self._is_answered:
-                raise IssuerAway
+                raise IssuerUnavailable
 
     @property
     def _is_answered(self) -> bool:
@@ -138,12 +138,12 @@ class Issuer:
         self._asked_at = asked_at = self._now()
         try:
             told = await self._fetch(self._url)
-            keys = _usable_keys(told)
+            keys = _parse_key_set(told)
         except (OSError, ValueError, RecursionError, httpx.HTTPError, httpx.InvalidURL) as error:
             ISSUER_FETCHES.labels("failed").inc()
             log.warning("the issuer's keys cannot be had", error=type(error).__name__)
             self._forget_the_stale()
-            raise IssuerAway from None
+            raise IssuerUnavailable from None
         ISSUER_FETCHES.labels("answered").inc()
         self._answered_at = asked_at
         if told != self._told:
@@ -152,7 +152,7 @@ class Issuer:
 
     def _forget_the_stale(self) -> None:
         answered_at = self._answered_at
-        if answered_at is not None and self._now() - answered_at > LONGEST_STALE_SECONDS:
+        if answered_at is not None and self._now() - answered_at > MAX_STALE_SECONDS:
             self._told = None
             self._become([])
 
@@ -162,15 +162,15 @@ class Issuer:
         log.info("the issuer's keys", keys=len(keys))
 
 
-def _usable_keys(key_set: bytes) -> list[IssuerKey]:
+def _parse_key_set(key_set: bytes) -> list[IssuerKey]:
     """The keys of the set that may verify tokens; raises ValueError where it is no set."""
     told = json.loads(key_set)
     if not isinstance(told, dict) or not isinstance(told.get("keys"), list):
         raise ValueError("not a key set")  # noqa: TRY004 - as of JSON that is none
-    return list(filter(None, map(_key, told["keys"][:MOST_KEYS])))
+    return list(filter(None, map(_parse_key, told["keys"][:MAX_KEYS])))
 
 
-def _key(told: object) -> IssuerKey | None:
+def _parse_key(told: object) -> IssuerKey | None:
     """The key, None where it is not for this, or not one."""
     if not isinstance(told, dict) or not _is_for_verifying(told):
         return None
@@ -193,33 +193,33 @@ def _is_for_verifying(told: Mapping[str, Any]) -> bool:
     )
 
 
-def _public(told: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+def _pick_public_members(told: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
     """The public half alone: nothing else of the key is handed on."""
     return {name: told[name] for name in names}
 
 
-def _rsa(told: Mapping[str, Any]) -> Key | None:
+def _read_rsa(told: Mapping[str, Any]) -> Key | None:
     if told["kty"] != "RSA":
         return None
-    if len(base64url_decode(told["n"].encode()).lstrip(b"\0")) * 8 < _SMALLEST_RSA_BITS:
+    if len(base64url_decode(told["n"].encode()).lstrip(b"\0")) * 8 < _MIN_RSA_BITS:
         return None
-    return jwk.construct(_public(told, ("kty", "n", "e")), "RS256")
+    return jwk.construct(_pick_public_members(told, ("kty", "n", "e")), "RS256")
 
 
-def _p256(told: Mapping[str, Any]) -> Key | None:
+def _read_p256(told: Mapping[str, Any]) -> Key | None:
     if (told["kty"], told["crv"]) != ("EC", "P-256"):
         return None
-    return jwk.construct(_public(told, ("kty", "crv", "x", "y")), "ES256")
+    return jwk.construct(_pick_public_members(told, ("kty", "crv", "x", "y")), "ES256")
 
 
-def _ed25519(told: Mapping[str, Any]) -> Key | None:
+def _read_ed25519(told: Mapping[str, Any]) -> Key | None:
     if (told["kty"], told["crv"]) != ("OKP", "Ed25519"):
         return None
     return _Ed25519(base64url_decode(told["x"].encode()))
 
 
 _READERS: Mapping[str, Callable[[Mapping[str, Any]], Key | None]] = {
-    "RS256": _rsa,
-    "ES256": _p256,
-    "EdDSA": _ed25519,
+    "RS256": _read_rsa,
+    "ES256": _read_p256,
+    "EdDSA": _read_ed25519,
 }

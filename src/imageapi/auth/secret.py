@@ -5,17 +5,17 @@ import secrets
 from pathlib import Path
 
 
-def the_secret(configured: str | None, kept_in: Path) -> str:
+def load_secret(configured: str | None, kept_in: Path) -> str:
     """Return the configured secret, else the one generated into the file.
 
     The generated one has 256 bits and is readable by its owner only. Several processes may ask at
     once: all get the same. As root the file goes to its folder's owner, who may start the service
     next. Raises OSError where the file cannot be read or made.
     """
-    return configured if configured is not None else _generated(kept_in)
+    return configured if configured is not None else _read_or_create(kept_in)
 
 
-def _generated(path: Path) -> str:
+def _read_or_create(path: Path) -> str:
     if not path.exists():
         path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
         _create(path, secrets.token_urlsafe(32))

@@ -22,30 +22,30 @@ from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
 from imageapi.auth.authorization import find_token
-from imageapi.auth.claims import Claims, abilities, is_for, numeric_date, user_id
+from imageapi.auth.claims import Claims, abilities, is_for_audience, read_numeric_date, user_id
 from imageapi.auth.errors import (
     AbilityMissing,
+    InvalidSecret,
     KeyUnknown,
     TokenExpired,
     TokenForElsewhere,
     TokenForged,
     TokenNotYetValid,
     TokenUnreadable,
-    UnfitSecret,
 )
 
 ALGORITHM = "HS256"
 ISSUERS_ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
 #: A token longer than this is refused before any of it is parsed, in characters.
-LONGEST_TOKEN = 4096
+MAX_TOKEN_CHARACTERS = 4096
 #: A shorter secret is refused when the service starts, in bytes (RFC 7518 §3.2).
-SHORTEST_SECRET_BYTES = 32
+MIN_SECRET_BYTES = 32
 #: 9999-01-01, in seconds since 1970: later expiries are said to be then.
 LAST_EXPIRY = 253_370_764_800.0
 #: So many verified tokens are remembered, of headers of at most so many bytes each.
-MOST_REMEMBERED = 2048
-LONGEST_REMEMBERED_BYTES = LONGEST_TOKEN + 64
+MAX_REMEMBERED_TOKENS = 2048
+MAX_REMEMBERED_HEADER_BYTES = MAX_TOKEN_CHARACTERS + 64
 
 _COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
 # Each would change how the rest is to be understood (RFC 7515 §4.1.11, RFC 7516, RFC 7797).
@@ -96,13 +96,13 @@ class IssuerKeys(Protocol):
         """The keys that may have signed a token with this header, none if it is not known."""
 
     async def ask_again(self) -> None:
-        """Ask the issuer for a key that is not known; raises IssuerAway."""
+        """Ask the issuer for a key that is not known; raises IssuerUnavailable."""
 
 
 class Tokens:
     """Issues tokens with the first of the secrets, and verifies those of any, or of an issuer.
 
-    A secret of less than 32 bytes raises UnfitSecret.
+    A secret of less than 32 bytes raises InvalidSecret.
     """
 
     def __init__(
@@ -112,7 +112,7 @@ class Tokens:
         rules: Rules = Rules(),
         now: Callable[[], float] = time.time,
     ) -> None:
-        self._secrets = [_key(secret) for secret in secrets]
+        self._secrets = [_build_key(secret) for secret in secrets]
         self._issuer = issuer
         self._generation = 0
         self._rules = rules
@@ -139,11 +139,11 @@ class Tokens:
         claims |= {name: value for name, value in wanted.items() if value is not None}
         return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
 
-    async def of_header(self, authorization: bytes) -> VerifiedToken:
-        """The verified token of an ``Authorization`` header; raises TokenRefused, IssuerAway."""
-        return self.remembered(authorization) or await self._verify_header(authorization)
+    async def verify_header(self, authorization: bytes) -> VerifiedToken:
+        """Verify an ``Authorization`` header; raises TokenRefused, IssuerUnavailable."""
+        return self.find_remembered(authorization) or await self._verify_header(authorization)
 
-    def remembered(self, authorization: bytes) -> VerifiedToken | None:
+    def find_remembered(self, authorization: bytes) -> VerifiedToken | None:
         """The token, where this header has been verified and the token has not expired since."""
         if self._issuer is not None and self._issuer.generation != self._generation:
             self._generation = self._issuer.generation  # a key may have been withdrawn
@@ -159,24 +159,24 @@ class Tokens:
             assert self._issuer is not None
             await self._issuer.ask_again()
             token = self.verify(text)
-        if len(authorization) > LONGEST_REMEMBERED_BYTES:
+        if len(authorization) > MAX_REMEMBERED_HEADER_BYTES:
             return token
-        if len(self._remembered) >= MOST_REMEMBERED:
+        if len(self._remembered) >= MAX_REMEMBERED_TOKENS:
             self._remembered.pop(next(iter(self._remembered)))
         self._remembered[authorization] = token
         return token
 
     def verify(self, token: str) -> VerifiedToken:
         """Return what the token says; raise a TokenRefused that names what is wrong with it."""
-        header = _checked_header(token)
+        header = _read_checked_header(token)
         algorithm, keys = self._keys(header)
         try:
-            claims = _signed_claims(token, algorithm, keys)
+            claims = _verify_signature(token, algorithm, keys)
         except TokenForged as error:
             if algorithm != ALGORITHM and header.get("kid") is None:
                 raise KeyUnknown(str(error)) from error  # the issuer may have a new one
             raise
-        if not is_for(claims, self._rules.audience):
+        if not is_for_audience(claims, self._rules.audience):
             raise TokenForElsewhere("The token is for another audience.")
         if self._rules.issuer is not None and claims.get("iss") != self._rules.issuer:
             raise TokenForElsewhere("The token is of another issuer.")
@@ -201,9 +201,9 @@ class Tokens:
 
     def _expiry(self, claims: Claims) -> float:
         leeway = self._rules.leeway_seconds
-        if "nbf" in claims and numeric_date(claims, "nbf") > self._now() + leeway:
+        if "nbf" in claims and read_numeric_date(claims, "nbf") > self._now() + leeway:
             raise TokenNotYetValid("The token is not valid yet.")
-        expires_at = numeric_date(claims, "exp")
+        expires_at = read_numeric_date(claims, "exp")
         if not self._is_before(expires_at):
             raise TokenExpired("The token has expired.")
         return min(expires_at, LAST_EXPIRY)
@@ -212,16 +212,16 @@ class Tokens:
         return expires_at + self._rules.leeway_seconds > self._now()
 
 
-def _key(secret: str) -> Key:
-    if len(secret.encode()) < SHORTEST_SECRET_BYTES:
-        raise UnfitSecret(f"shorter than {SHORTEST_SECRET_BYTES} bytes")
+def _build_key(secret: str) -> Key:
+    if len(secret.encode()) < MIN_SECRET_BYTES:
+        raise InvalidSecret(f"shorter than {MIN_SECRET_BYTES} bytes")
     try:
         return jwk.construct(secret, ALGORITHM)
     except JOSEError as error:  # a PEM or SSH key: public halves are no secrets
-        raise UnfitSecret("a key of another kind, not an HMAC secret") from error
+        raise InvalidSecret("a key of another kind, not an HMAC secret") from error
 
 
-def _signed_claims(token: str, algorithm: str, keys: Sequence[Key]) -> Claims:
+def _verify_signature(token: str, algorithm: str, keys: Sequence[Key]) -> Claims:
     """The claims that one of the keys has signed."""
     # What they say is checked elsewhere: the library is lenient there.
     options = {"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iss": False}
@@ -232,13 +232,13 @@ def _signed_claims(token: str, algorithm: str, keys: Sequence[Key]) -> Claims:
         raise TokenForged("The token's signature or claims do not hold.") from error
 
 
-def _checked_header(token: str) -> Mapping[str, object]:
+def _read_checked_header(token: str) -> Mapping[str, object]:
     """The token's header; refused, unparsed where possible, is what is no plain compact JWS."""
-    if len(token) > LONGEST_TOKEN:
-        raise TokenUnreadable(f"The token is longer than {LONGEST_TOKEN} characters.")
+    if len(token) > MAX_TOKEN_CHARACTERS:
+        raise TokenUnreadable(f"The token is longer than {MAX_TOKEN_CHARACTERS} characters.")
     if _COMPACT_JWS.fullmatch(token) is None:
         raise TokenUnreadable("The token is not a signed JSON Web Token.")
-    header = _header(token)
+    header = _decode_header(token)
     # A header of plain values only: no keys of the sender's (`jwk`, `x5c`), no lists to interpret.
     if any(isinstance(value, dict | list) for value in header.values()):
         raise TokenUnreadable("The token's header is not one that is read here.")
@@ -247,7 +247,7 @@ def _checked_header(token: str) -> Mapping[str, object]:
     return header
 
 
-def _header(token: str) -> dict[str, object]:
+def _decode_header(token: str) -> dict[str, object]:
     encoded = token.partition(".")[0]
     try:
         header = json.loads(urlsafe_b64decode(encoded + "=" * (-len(encoded) % 4)))

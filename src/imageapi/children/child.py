@@ -9,21 +9,21 @@ from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any, Self
 
-from imageapi.children.jobs import framed
+from imageapi.children.jobs import frame_message
 
-LARGEST_HEADER_BYTES = 1024**2
-LARGEST_BLOB_BYTES = 64 * 1024**2
+MAX_HEADER_BYTES = 1024**2
+MAX_BLOB_BYTES = 64 * 1024**2
 
 _BUFFER_BYTES = 1024**2
 _KEPT_PREFIXES = ("LD_LIBRARY_PATH", "DYLD_", "SYSTEMROOT")
 _MALFORMED = (KeyError, TypeError, ValueError)
 
 
-class Died(Exception):
+class WorkerDied(Exception):
     """The child ended without an answer, or its answer is none."""
 
 
-class Child:
+class WorkerProcess:
     """A process that does one job at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
@@ -48,7 +48,7 @@ class Child:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={**(environment or {}), **_kept_variables()},
+                env={**(environment or {}), **_get_kept_variables()},
                 start_new_session=True,  # Ctrl-C at the terminal is for the parent
                 limit=_BUFFER_BYTES,
             )
@@ -58,16 +58,16 @@ class Child:
         """The answer's header and blob. Raises Died."""
         self.jobs += 1
         try:
-            self._stdin.write(framed(dict(job), blob))
+            self._stdin.write(frame_message(dict(job), blob))
             await self._stdin.drain()
             length = int.from_bytes(await self._read(4))
             header = json.loads(
-                await self._read(length, LARGEST_HEADER_BYTES), parse_constant=_refused
+                await self._read(length, MAX_HEADER_BYTES), parse_constant=_refuse_constant
             )
-            return header, await self._read(header["blob"], LARGEST_BLOB_BYTES)
+            return header, await self._read(header["blob"], MAX_BLOB_BYTES)
         except (EOFError, OSError, RuntimeError, *_MALFORMED):
             # RuntimeError: nested too deeply, or uvloop's for the pipe of a child that ended.
-            raise Died from None
+            raise WorkerDied from None
 
     async def _read(self, length: int, limit: int = 4) -> bytes:
         if not 0 <= length <= limit:
@@ -91,16 +91,16 @@ class Child:
         await self._process.wait()
 
 
-def cores() -> int:
+def count_cores() -> int:
     """How many cores this process may use, which may be fewer than there are."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
-def _refused(constant: str) -> None:
+def _refuse_constant(constant: str) -> None:
     raise ValueError(constant)
 
 
-def _kept_variables() -> dict[str, str]:
+def _get_kept_variables() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_PREFIXES)}

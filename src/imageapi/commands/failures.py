@@ -1,21 +1,21 @@
 """What a command says when it fails, and its exit status."""
 
-from imageapi.albums.places import UnfitPlaces
-from imageapi.auth.errors import UnfitSecret
+from imageapi.albums.places import InvalidGeoipDatabase
+from imageapi.auth.errors import InvalidSecret
 from imageapi.database.embedded.joining import DataDirectoryError
 from imageapi.database.errors import DatabaseError
-from imageapi.logs import place_of
-from imageapi.pictures.errors import StoreError, UnfitStore
+from imageapi.logs import locate_error
+from imageapi.pictures.errors import InvalidStore, StoreError
 from imageapi.serving import NotServing
-from imageapi.settings import WrongSetting
+from imageapi.settings import InvalidSetting
 from imageapi.transfer.importing import ImportRefused
 
 #: Why a setting is refused, and what the sentence begins with. The exit status is 2.
 _WRONG_SETTINGS: tuple[tuple[type[Exception], str], ...] = (
-    (UnfitSecret, "IMAGEAPI_TOKEN_SECRET is "),
-    (UnfitStore, "IMAGEAPI_STORE_URL "),
-    (UnfitPlaces, "IMAGEAPI_GEOIP_DATABASE "),
-    (WrongSetting, ""),
+    (InvalidSecret, "IMAGEAPI_TOKEN_SECRET is "),
+    (InvalidStore, "IMAGEAPI_STORE_URL "),
+    (InvalidGeoipDatabase, "IMAGEAPI_GEOIP_DATABASE "),
+    (InvalidSetting, ""),
 )
 #: Errors whose message is the whole sentence. The exit status is 1.
 _EXPECTED = (ImportRefused, NotServing, DataDirectoryError, DatabaseError, StoreError)
@@ -34,4 +34,4 @@ def explain(error: Exception) -> tuple[str, int]:
         return str(error), 1
     if isinstance(error, OSError):
         return f"{error.filename or 'the system'}: {error.strerror}", 1
-    return f"unexpected {type(error).__name__} at {place_of(error)}", 1
+    return f"unexpected {type(error).__name__} at {locate_error(error)}", 1

@@ -5,10 +5,14 @@ from pathlib import Path
 
 import typer
 
-from imageapi.commands.opening import open_current_studio
-from imageapi.commands.progress import pictures_done, show_refused
+from imageapi.commands.opening import open_current_backend
+from imageapi.commands.progress import show_pictures_done, show_refused
 from imageapi.settings import Settings, load_settings
-from imageapi.transfer.photographs import Outcome, PhotographImporter, photographs
+from imageapi.transfer.photographs import (
+    PhotographImporter,
+    PhotographImportResult,
+    find_photographs,
+)
 
 
 def run(folders: list[Path], album_id: str, *, tags_from_folders: bool) -> bool:
@@ -23,11 +27,11 @@ def run(folders: list[Path], album_id: str, *, tags_from_folders: bool) -> bool:
 
 async def _import(
     settings: Settings, folders: list[Path], album_id: str, tags_from_folders: bool
-) -> Outcome:
-    files = photographs(folders)
-    with pictures_done(len(files)) as progressed:
-        async with open_current_studio(settings) as studio:
+) -> PhotographImportResult:
+    files = find_photographs(folders)
+    with show_pictures_done(len(files)) as progressed:
+        async with open_current_backend(settings) as backend:
             importer = PhotographImporter(
-                studio, album_id, progressed, tags_from_folders=tags_from_folders
+                backend, album_id, progressed, tags_from_folders=tags_from_folders
             )
             return await importer.run(files)

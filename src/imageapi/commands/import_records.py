@@ -7,9 +7,9 @@ from typing import IO
 
 import typer
 
-from imageapi.commands.opening import create_rendering, open_current_database
-from imageapi.commands.progress import bytes_read
-from imageapi.database.transfers import Added
+from imageapi.commands.opening import create_serializer, open_current_database
+from imageapi.commands.progress import show_bytes_read
+from imageapi.database.transfers import ImportResult
 from imageapi.settings import Settings, load_settings
 from imageapi.transfer.importing import Importer, open_source
 
@@ -17,19 +17,19 @@ from imageapi.transfer.importing import Importer, open_source
 def run(files: list[Path], album_id: str | None) -> None:
     """Add the records of the files, and say how many; raises ImportRefused."""
     settings = load_settings()
-    with ExitStack() as opened, bytes_read(files) as progressed:
-        sources = [(_name(path), opened.enter_context(open_source(path))) for path in files]
-        importer = Importer(create_rendering(settings), album_id, progressed)
+    with ExitStack() as opened, show_bytes_read(files) as progressed:
+        sources = [(_name_source(path), opened.enter_context(open_source(path))) for path in files]
+        importer = Importer(create_serializer(settings), album_id, progressed)
         added = asyncio.run(_import(settings, importer, sources))
     typer.echo(f"images added: {added.added}, there already: {added.present}")
 
 
 async def _import(
     settings: Settings, importer: Importer, sources: list[tuple[str, IO[bytes]]]
-) -> Added:
+) -> ImportResult:
     async with open_current_database(settings) as database:
         return await importer.run(database, sources)
 
 
-def _name(path: Path) -> str:
+def _name_source(path: Path) -> str:
     return "standard input" if str(path) == "-" else str(path)

@@ -3,43 +3,43 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from imageapi.albums.rendering import Rendering
-from imageapi.albums.studio import Limits, Studio, open_studio
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.albums.studio import Backend, PictureLimits, open_backend
 from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
 from imageapi.settings import Settings
-from imageapi.transfer.migrating import bring_up_to_date
+from imageapi.transfer.migrating import upgrade_database
 
 
-def create_rendering(settings: Settings) -> Rendering:
+def create_serializer(settings: Settings) -> RecordSerializer:
     """Return what writes records as text."""
-    return Rendering(settings.time_zone, settings.sizes)
+    return RecordSerializer(settings.time_zone, settings.sizes)
 
 
 @asynccontextmanager
 async def open_current_database(settings: Settings) -> AsyncIterator[Database]:
     """Open the database, with the newest schema and all records rendered by it."""
     async with _open(settings) as database:
-        await bring_up_to_date(database, create_rendering(settings))
+        await upgrade_database(database, create_serializer(settings))
         yield database
 
 
 @asynccontextmanager
-async def open_current_studio(settings: Settings) -> AsyncIterator[Studio]:
+async def open_current_backend(settings: Settings) -> AsyncIterator[Backend]:
     """Open the current database and the store."""
-    limits = Limits(settings.limit_bytes, settings.limit_pixels)
-    rendering = create_rendering(settings)
+    limits = PictureLimits(settings.limit_bytes, settings.limit_pixels)
+    serializer = create_serializer(settings)
     async with (
         open_current_database(settings) as database,
-        open_studio(database, settings.store_address, rendering, limits) as studio,
+        open_backend(database, settings.store_address, serializer, limits) as backend,
     ):
-        yield studio
+        yield backend
 
 
 async def migrate(settings: Settings) -> bool:
     """Bring the database to the newest schema; return whether that changed anything."""
     async with _open(settings) as database:
-        return await bring_up_to_date(database, create_rendering(settings))
+        return await upgrade_database(database, create_serializer(settings))
 
 
 def _open(settings: Settings) -> AbstractAsyncContextManager[Database]:

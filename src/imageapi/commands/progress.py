@@ -20,7 +20,7 @@ from rich.progress import (
 from rich.table import Table
 from rich.text import Text
 
-from imageapi.terminal import plain
+from imageapi.terminal import make_printable
 
 
 class Advance(Protocol):
@@ -36,23 +36,23 @@ class _PerSecond(ProgressColumn):
 
 
 @contextmanager
-def bytes_read(files: Iterable[Path]) -> Iterator[Advance]:
+def show_bytes_read(files: Iterable[Path]) -> Iterator[Advance]:
     """A bar over the bytes of the files."""
     sizes = [path.stat().st_size if path.is_file() else None for path in files]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
-    with _bar(total, DownloadColumn()) as advance:
+    with _show_bar(total, DownloadColumn()) as advance:
         yield advance
 
 
 @contextmanager
-def pictures_done(count: int) -> Iterator[Advance]:
+def show_pictures_done(count: int) -> Iterator[Advance]:
     """A bar over so many pictures, with their rate and the time left."""
-    with _bar(count, MofNCompleteColumn(), _PerSecond()) as advance:
+    with _show_bar(count, MofNCompleteColumn(), _PerSecond()) as advance:
         yield advance
 
 
 @contextmanager
-def _bar(total: int | None, *columns: ProgressColumn) -> Iterator[Advance]:
+def _show_bar(total: int | None, *columns: ProgressColumn) -> Iterator[Advance]:
     console = Console(stderr=True)
     shown = (TextColumn("importing"), BarColumn(), *columns, TimeRemainingColumn())
     with Progress(*shown, console=console, disable=not console.is_terminal) as bar:
@@ -62,7 +62,7 @@ def _bar(total: int | None, *columns: ProgressColumn) -> Iterator[Advance]:
 
 def show_refused(refused: Iterable[tuple[Path, str]]) -> None:
     """Name what was refused, and why: a table on a terminal, a line for each elsewhere."""
-    rows = [(plain(str(path)), reason) for path, reason in refused]
+    rows = [(make_printable(str(path)), reason) for path, reason in refused]
     console = Console(stderr=True)
     if not rows:
         return

@@ -5,8 +5,8 @@ from datetime import timedelta
 
 import typer
 
-from imageapi.albums.purging import Purged, purge
-from imageapi.commands.opening import open_current_studio
+from imageapi.albums.purging import PurgeResult, purge
+from imageapi.commands.opening import open_current_backend
 from imageapi.settings import Settings, load_settings
 
 
@@ -16,6 +16,6 @@ def run(older_than: timedelta) -> None:
     typer.echo(f"images removed: {purged.images}, pictures without a record: {purged.orphans}")
 
 
-async def _purge(settings: Settings, older_than: timedelta) -> Purged:
-    async with open_current_studio(settings) as studio:
-        return await purge(studio, older_than)
+async def _purge(settings: Settings, older_than: timedelta) -> PurgeResult:
+    async with open_current_backend(settings) as backend:
+        return await purge(backend, older_than)

@@ -7,10 +7,10 @@ from datetime import timedelta
 
 import typer
 
-from imageapi.albums.places import Places
+from imageapi.albums.places import GeoipDatabase
 from imageapi.commands.opening import migrate
 from imageapi.commands.token import create_tokens
-from imageapi.database.errors import DatabaseAway
+from imageapi.database.errors import DatabaseUnavailable
 from imageapi.database.opening import database_server
 from imageapi.logs import configure_logs
 from imageapi.pictures.store import open_store
@@ -18,7 +18,7 @@ from imageapi.serving import APPLICATION, PROTOCOL, serve
 from imageapi.settings import Settings, load_settings
 
 #: How long a start waits for a database that does not answer yet, in seconds.
-PATIENCE_SECONDS = 30
+DATABASE_WAIT_SECONDS = 30
 
 
 def run(
@@ -36,12 +36,12 @@ def run(
     """
     settings = load_settings()
     tokens = create_tokens(settings)
-    Places(settings.geoip_database).close()
+    GeoipDatabase(settings.geoip_database).close()
     open_store(settings.store_address)
     configure_logs()
 
     def listening(port: int) -> None:
-        address = f"http://{_reachable(host)}:{port}"
+        address = f"http://{_get_reachable_host(host)}:{port}"
         typer.echo(f"Image API listens on {address}, its docs are at {address}/docs")
         if show_curl is not None:
             token = tokens.issue(show_curl, ["image_list"], timedelta(hours=4))
@@ -58,11 +58,11 @@ def run(
 
 
 async def _migrate_when_there(settings: Settings) -> None:
-    deadline = time.monotonic() + PATIENCE_SECONDS
+    deadline = time.monotonic() + DATABASE_WAIT_SECONDS
     while True:
         try:
             await migrate(settings)
-        except DatabaseAway:
+        except DatabaseUnavailable:
             if time.monotonic() > deadline:
                 raise
             await asyncio.sleep(0.5)
@@ -70,7 +70,7 @@ async def _migrate_when_there(settings: Settings) -> None:
             return
 
 
-def _reachable(host: str) -> str:
+def _get_reachable_host(host: str) -> str:
     """The host as an address of this machine in a URL."""
     everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
     host = everywhere.get(host, host)

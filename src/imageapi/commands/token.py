@@ -5,18 +5,18 @@ from uuid import UUID
 
 import typer
 
-from imageapi.auth.secret import the_secret
+from imageapi.auth.secret import load_secret
 from imageapi.auth.tokens import Rules, Tokens
 from imageapi.settings import Settings, load_settings
 
 
 def run(album_id: str, abilities: list[str], lifetime: timedelta, user: UUID | None) -> None:
-    """Print a token; raises UnfitSecret."""
+    """Print a token; raises InvalidSecret."""
     tokens = create_tokens(load_settings())
     typer.echo(tokens.issue(album_id, abilities, lifetime, None if user is None else str(user)))
 
 
 def create_tokens(settings: Settings) -> Tokens:
-    """Return what issues tokens; raises UnfitSecret."""
+    """Return what issues tokens; raises InvalidSecret."""
     rules = Rules(settings.token_audience, settings.token_issuer)
-    return Tokens(the_secret(settings.configured_secret, settings.secret_file), rules=rules)
+    return Tokens(load_secret(settings.configured_secret, settings.secret_file), rules=rules)

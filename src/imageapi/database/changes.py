@@ -80,19 +80,19 @@ class AlbumChange:
         """The image with this content, unless it is in the trash."""
         return next(iter(await self._stored(images.c.digest == digest, THERE)), None)
 
-    async def following(self, public_id: UUID, most: int) -> list[StoredImage]:
+    async def list_after(self, public_id: UUID, most: int) -> list[StoredImage]:
         """Images whose ids follow this one, in the order of their ids, in the trash or not."""
         return await self._stored(
             images.c.public_id > public_id, order_by=images.c.public_id, limit=most
         )
 
-    async def in_trash_before(self, moment: datetime, most: int) -> list[StoredImage]:
+    async def list_trashed_before(self, moment: datetime, most: int) -> list[StoredImage]:
         """Images that were deleted before the moment, longest ago first."""
         return await self._stored(
             images.c.deleted_at < moment, order_by=images.c.deleted_at, limit=most
         )
 
-    async def pictures_in_use(self, pictures: Iterable[UUID]) -> set[UUID]:
+    async def find_pictures_in_use(self, pictures: Iterable[UUID]) -> set[UUID]:
         """Which of the pictures some image has, in the trash or not."""
         query = select(images.c.picture).where(
             images.c.album_id == self._album_id, images.c.picture.in_(list(pictures))
@@ -125,7 +125,7 @@ class AlbumChange:
             )
         )
 
-    async def note(
+    async def record_event(
         self, kind: str, public_ids: Iterable[UUID], before: object, after: object
     ) -> None:
         """Raise the album's version, and write down who changed what; both sides become JSON.
@@ -143,8 +143,8 @@ class AlbumChange:
                 user_id=self._user_id,
                 kind=kind,
                 public_ids=list(public_ids),
-                before=_json(before),
-                after=_json(after),
+                before=_to_json(before),
+                after=_to_json(after),
             )
         )
         self._connection.has_unrecorded_writes = False
@@ -160,12 +160,12 @@ class AlbumChange:
         return [StoredImage(*row) for row in rows]
 
 
-def _json(value: object) -> str:
+def _to_json(value: object) -> str:
     return json.dumps(value, ensure_ascii=False, separators=(",", ":"))
 
 
 @asynccontextmanager
-async def changing(
+async def album_change(
     database: Database, album_id: str, user_id: str | None = None, *, rendering: str | None = None
 ) -> AsyncIterator[AlbumChange]:
     """A change of the album, committed when the block ends, undone when it raises.
@@ -188,7 +188,7 @@ async def changing(
             raise ChangeNotRecorded
 
 
-async def album_ids(database: Database) -> list[str]:
+async def list_album_ids(database: Database) -> list[str]:
     """Every album, for whoever keeps house over all of them."""
     async with database.transaction() as connection:
         return list(await connection.scalars(select(albums.c.album_id).order_by(albums.c.album_id)))

@@ -28,36 +28,36 @@ class NewImage(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Lines:
+class CopyLines:
     """The lines of so many images."""
 
     count: int
     text: bytes
 
 
-def lines_of(images: Iterable[NewImage]) -> Lines:
+def format_lines(images: Iterable[NewImage]) -> CopyLines:
     """The images' lines.
 
     No text of an image holds a tab or the end of a line: JSON has none as it stands, and tags none.
     """
-    lines = [_line(image) for image in images]
+    lines = [_format_line(image) for image in images]
     text = "".join(lines)
     if text.count("\n") != len(lines) or text.count("\t") != len(lines) * (len(COLUMNS) - 1):
         raise ValueError("a text of an image holds a control character")
-    return Lines(len(lines), text.encode())
+    return CopyLines(len(lines), text.encode())
 
 
-def _line(image: NewImage) -> str:
+def _format_line(image: NewImage) -> str:
     album_id, public_id, created_at, tags, record, format_, gps = image
     latitude, longitude = gps or ("\\N", "\\N")
     return (
         f"{album_id}\t{public_id}\t{created_at.isoformat()}\t"
-        f"{_escaped(_array(tags))}\t{_escaped(record)}\t{format_}\t"
+        f"{_escape(_format_array(tags))}\t{_escape(record)}\t{format_}\t"
         f"{latitude}\t{longitude}\n"
     )
 
 
-def _array(texts: Sequence[str]) -> str:
+def _format_array(texts: Sequence[str]) -> str:
     """A text[] as PostgreSQL reads it: its manual, 8.15.2."""
     if not texts:
         return "{}"
@@ -65,6 +65,6 @@ def _array(texts: Sequence[str]) -> str:
     return "{" + ",".join(f'"{text}"' for text in quoted) + "}"
 
 
-def _escaped(text: str) -> str:
+def _escape(text: str) -> str:
     """PostgreSQL's manual, COPY, "Text Format"."""
     return text.replace("\\", "\\\\")

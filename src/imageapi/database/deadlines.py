@@ -17,4 +17,4 @@ class DatabaseDeadlines:
     #: A change, from its first statement to its commit.
     change_seconds: float = 15
     #: What is done under a lock by name, which may be more than asking the database.
-    exclusive_seconds: float = 90
+    advisory_lock_seconds: float = 90

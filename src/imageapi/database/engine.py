@@ -19,7 +19,7 @@ from sqlalchemy.sql import ClauseElement
 from sqlalchemy.sql.compiler import SQLCompiler
 
 from imageapi.database.deadlines import DatabaseDeadlines
-from imageapi.database.errors import DatabaseAway, SchemaOutdated
+from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
 from imageapi.metrics import DATABASE_WAIT_SECONDS
 
 READ_CONNECTIONS = 4
@@ -53,7 +53,7 @@ _UNPREPARED: Mapping[str, Any] = {
     "prepared_statement_name_func": lambda: "",
 }
 
-_AWAY = (
+_UNAVAILABLE = (
     OSError,
     TimeoutError,
     asyncpg.PostgresConnectionError,
@@ -75,27 +75,27 @@ _READ_WAIT_SECONDS = DATABASE_WAIT_SECONDS.labels("read")
 _WRITE_WAIT_SECONDS = DATABASE_WAIT_SECONDS.labels("write")
 _OUTDATED = (asyncpg.UndefinedTableError, asyncpg.UndefinedColumnError)
 
-_HOLD_NAME = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
+_TAKE_ADVISORY_LOCK = text("SELECT pg_advisory_xact_lock(hashtextextended(:name, 0))")
 _DIALECT: Dialect = asyncpg_dialect()  # type: ignore[no-untyped-call]  # SQLAlchemy's own
 
 
 @contextmanager
-def translated() -> Iterator[None]:
-    """Turn what the driver and SQLAlchemy say into DatabaseAway and SchemaOutdated."""
+def translate_database_errors() -> Iterator[None]:
+    """Turn what the driver and SQLAlchemy say into DatabaseUnavailable and SchemaOutdated."""
     try:
         yield
     except _OUTDATED as error:
         raise SchemaOutdated from error
     except asyncpg.DataError:  # an InterfaceError by descent, but a mistake of ours
         raise
-    except (*_AWAY, PoolTimeout) as error:
-        raise DatabaseAway from error
+    except (*_UNAVAILABLE, PoolTimeout) as error:
+        raise DatabaseUnavailable from error
     except DBAPIError as error:
         cause = error.orig.__cause__ if error.orig is not None else None
         if isinstance(cause, _OUTDATED):
             raise SchemaOutdated from error
-        if isinstance(cause, _AWAY) or error.connection_invalidated:
-            raise DatabaseAway from error
+        if isinstance(cause, _UNAVAILABLE) or error.connection_invalidated:
+            raise DatabaseUnavailable from error
         raise
 
 
@@ -157,7 +157,7 @@ class Statement:
 class Database:
     """One PostgreSQL database: ``read`` a statement, or write in a ``transaction``.
 
-    One that ``is_impatient`` gives up what takes too long: clients wait for it. One that
+    One that ``has_deadlines`` gives up what takes too long: clients wait for it. One that
     ``is_pooled`` is reached by a pooler that hands out connections for a transaction each, such as
     PgBouncer: nothing outlasts a transaction, neither prepared statements nor settings.
     """
@@ -166,12 +166,12 @@ class Database:
         self,
         dsn: str,
         *,
-        is_impatient: bool = False,
+        has_deadlines: bool = False,
         is_pooled: bool = False,
         deadlines: DatabaseDeadlines | None = None,
     ) -> None:
         self._dsn = dsn
-        self._is_impatient = is_impatient
+        self._has_deadlines = has_deadlines
         self.is_pooled = is_pooled
         self.deadlines = deadlines or DatabaseDeadlines()
         self._connecting: dict[str, Any] = {"timeout": self.deadlines.connect_seconds}
@@ -194,16 +194,16 @@ class Database:
         # asyncpg takes and gives JSON as text by itself. To be told so it would ask the server for
         # the types, and prepare that.
         dialect: Any = self._engine.dialect
-        dialect.setup_asyncpg_json_codec = dialect.setup_asyncpg_jsonb_codec = _nothing_to_set_up
+        dialect.setup_asyncpg_json_codec = dialect.setup_asyncpg_jsonb_codec = _skip_codec_setup
 
     async def connect(self) -> "asyncpg.Connection[asyncpg.Record]":
         """A connection of one's own."""
         return await asyncpg.connect(self._dsn, **self._connecting)
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        """The statement's rows, as of now; raises DatabaseAway."""
+        """The statement's rows, as of now; raises DatabaseUnavailable."""
         arguments = statement.arguments(values)
-        with translated():
+        with translate_database_errors():
             with _READ_WAIT_SECONDS.time():
                 pool = await self._pool()
                 connection = await pool.acquire(timeout=self.deadlines.connect_seconds)
@@ -213,9 +213,9 @@ class Database:
             finally:
                 await pool.release(connection)
 
-    def held(self) -> "HeldConnection":
+    def dedicated_connection(self) -> "DedicatedConnection":
         """A connection to be held, for one reader at a time."""
-        return HeldConnection(self)
+        return DedicatedConnection(self)
 
     @asynccontextmanager
     async def transaction(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
@@ -224,21 +224,21 @@ class Database:
         An impatient database breaks it off after so many seconds, by default those of a change.
         """
         seconds = self.deadlines.change_seconds if seconds is None else seconds
-        with translated():
+        with translate_database_errors():
             async with AsyncExitStack() as held:
                 deadline = held.enter_context(_Deadline())  # which sees the commit through
                 with _WRITE_WAIT_SECONDS.time():
                     async with asyncio.timeout(self.deadlines.connect_seconds):
                         connection = await held.enter_async_context(self._engine.begin())
                         raw = (await connection.get_raw_connection()).driver_connection
-                deadline.watch(raw, seconds if self._is_impatient else None)
+                deadline.watch(raw, seconds if self._has_deadlines else None)
                 yield connection
 
     @asynccontextmanager
-    async def alone(self, name: str) -> AsyncIterator[None]:
+    async def advisory_lock(self, name: str) -> AsyncIterator[None]:
         """A block that nobody else is in at the same time with the same name, on any machine."""
-        async with self.transaction(self.deadlines.exclusive_seconds) as connection:
-            await connection.execute(_HOLD_NAME, {"name": name})
+        async with self.transaction(self.deadlines.advisory_lock_seconds) as connection:
+            await connection.execute(_TAKE_ADVISORY_LOCK, {"name": name})
             yield
 
     async def close(self) -> None:
@@ -265,7 +265,7 @@ class Database:
 
     def _deadline(self, connection: Any, seconds: float) -> _Deadline:
         deadline = _Deadline()
-        deadline.watch(connection, seconds if self._is_impatient else None)
+        deadline.watch(connection, seconds if self._has_deadlines else None)
         return deadline
 
     async def _pool(self) -> "asyncpg.Pool[asyncpg.Record]":
@@ -279,13 +279,13 @@ class Database:
                     min_size=0,
                     max_size=READ_CONNECTIONS,
                     max_inactive_connection_lifetime=0,
-                    reset=_nothing_to_reset,
+                    reset=_skip_reset,
                     **self._connecting,
                 )
         return self._reads
 
 
-class HeldConnection:
+class DedicatedConnection:
     """A connection for one task at a time, on which each statement is prepared once.
 
     It is made when it is first needed, and made again after an error, or once the server has ended
@@ -299,11 +299,11 @@ class HeldConnection:
         self._prepared: dict[str, asyncpg.prepared_stmt.PreparedStatement[asyncpg.Record]] = {}
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        """The statement's rows, as of now; raises DatabaseAway."""
+        """The statement's rows, as of now; raises DatabaseUnavailable."""
         if self._database.is_pooled:
             return await self._database.read(statement, **values)
         arguments = statement.arguments(values)
-        with translated():
+        with translate_database_errors():
             try:
                 return await self._read(statement.text, arguments)
             except BaseException:
@@ -330,9 +330,9 @@ class HeldConnection:
         return await prepared.fetch(*arguments, timeout=timeout)
 
 
-async def _nothing_to_set_up(connection: object) -> None:
+async def _skip_codec_setup(connection: object) -> None:
     """Every connection is as it should be from the start."""
 
 
-async def _nothing_to_reset(connection: object) -> None:
+async def _skip_reset(connection: object) -> None:
     """Reads leave nothing behind on a connection; asyncpg's own reset costs a round trip."""

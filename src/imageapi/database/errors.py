@@ -3,9 +3,9 @@
 ::
 
     DatabaseError
-    ├── DatabaseAway        nobody answers, or not now: asking again may help
+    ├── DatabaseUnavailable        nobody answers, or not now: asking again may help
     ├── SchemaOutdated      the tables are not those of this version
-    ├── RecordTwice         two records of one import are of the same image
+    ├── DuplicateRecord         two records of one import are of the same image
     ├── ImageNotFound       the album has no such image
     └── ImageChanged        the image is no longer as the one who changes it has seen it
 
@@ -20,7 +20,7 @@ class DatabaseError(Exception):
     """``str()`` is a sentence without SQL, addresses or secrets."""
 
 
-class DatabaseAway(DatabaseError):
+class DatabaseUnavailable(DatabaseError):
     """The database does not answer, or takes no more connections."""
 
     def __init__(self) -> None:
@@ -34,7 +34,7 @@ class SchemaOutdated(DatabaseError):
         super().__init__("The database's schema is not current; run: imageapi migrate")
 
 
-class RecordTwice(DatabaseError):
+class DuplicateRecord(DatabaseError):
     """Records ``first`` and ``second`` (counted from 0 over the whole import) are one image."""
 
     def __init__(self, first: int, second: int) -> None:

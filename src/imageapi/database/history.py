@@ -14,8 +14,8 @@ from imageapi.database.tables import events
 
 #: So many events are in memory at once, and so many bytes of them: but for a single one that is
 #: larger, since each may tell of a thousand images and all their tags.
-LARGEST_EVENT_CHUNK = 100
-LARGEST_EVENT_CHUNK_BYTES = 1024 * 1024
+MAX_CHUNK_EVENTS = 100
+MAX_CHUNK_BYTES = 1024 * 1024
 #: No album will ever get beyond it.
 LAST_VERSION = 2**63 - 1
 
@@ -33,7 +33,7 @@ class Event:
     after: str
 
 
-def _events_after(*columns: ColumnElement[Any]) -> Select[Any]:
+def _select_events_after(*columns: ColumnElement[Any]) -> Select[Any]:
     return (
         select(*columns)
         .where(events.c.album_id == bindparam("album_id"), events.c.version > bindparam("after"))
@@ -42,33 +42,33 @@ def _events_after(*columns: ColumnElement[Any]) -> Select[Any]:
     )
 
 
-_EVENT_VERSIONS = Statement(_events_after(events.c.version))
+_EVENT_VERSIONS = Statement(_select_events_after(events.c.version))
 _EVENT_SIZES = Statement(
-    _events_after(
+    _select_events_after(
         events.c.version,
         *(func.octet_length(side.cast(Text)) for side in (events.c.before, events.c.after)),
     )
 )
 _EVENTS = Statement(
-    _events_after(*(column for column in events.c if column is not events.c.album_id)).where(
+    _select_events_after(*(column for column in events.c if column is not events.c.album_id)).where(
         events.c.version <= bindparam("last", type_=events.c.version.type)
     )
 )
 
 
-def _last_within(sizes: Sequence[asyncpg.Record], most_bytes: int) -> int:
+def _find_last_within(sizes: Sequence[asyncpg.Record], max_bytes: int) -> int:
     """The version of the last event that the bytes have room for, the first one's at least."""
     last: int = sizes[0][0]
     taken = 0
     for version, *parts in sizes:
         taken += sum(parts)
-        if taken > most_bytes:
+        if taken > max_bytes:
             break
         last = version
     return last
 
 
-class History:
+class AlbumEvents:
     """The events of albums, oldest first; none for an album that was never seen."""
 
     def __init__(self, database: Database) -> None:
@@ -85,15 +85,15 @@ class History:
         """The events after a version up to ``last``, oldest first, as `Images.chunks`."""
         while after < last:
             sizes = await self._database.read(
-                _EVENT_SIZES, album_id=album_id, after=after, rows=LARGEST_EVENT_CHUNK
+                _EVENT_SIZES, album_id=album_id, after=after, rows=MAX_CHUNK_EVENTS
             )
             if not sizes:
                 return
-            end = min(last, _last_within(sizes, LARGEST_EVENT_CHUNK_BYTES))
+            end = min(last, _find_last_within(sizes, MAX_CHUNK_BYTES))
             rows = await self._database.read(
-                _EVENTS, album_id=album_id, after=after, last=end, rows=LARGEST_EVENT_CHUNK
+                _EVENTS, album_id=album_id, after=after, last=end, rows=MAX_CHUNK_EVENTS
             )
             yield [Event(*row) for row in rows]
-            if len(sizes) < LARGEST_EVENT_CHUNK and end >= sizes[-1][0]:
+            if len(sizes) < MAX_CHUNK_EVENTS and end >= sizes[-1][0]:
                 return
             after = end

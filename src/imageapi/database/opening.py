@@ -5,7 +5,7 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from imageapi.database.deadlines import DatabaseDeadlines
-from imageapi.database.embedded.joining import running
+from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.database.engine import Database
 
 
@@ -15,7 +15,7 @@ def database_server(url: str | None, data_dir: Path) -> AbstractContextManager[s
     Raises DataDirectoryError where the embedded server cannot be had. A server by URL is not asked
     for before the first statement.
     """
-    return running(data_dir) if url is None else nullcontext(url)
+    return run_embedded_server(data_dir) if url is None else nullcontext(url)
 
 
 @asynccontextmanager
@@ -23,14 +23,14 @@ async def open_database(
     url: str | None,
     data_dir: Path,
     *,
-    is_impatient: bool = False,
+    has_deadlines: bool = False,
     is_pooled: bool = False,
     deadlines: DatabaseDeadlines | None = None,
 ) -> AsyncIterator[Database]:
     """The database of that server, for as long as needed."""
     with database_server(url, data_dir) as dsn:
         database = Database(
-            dsn, is_impatient=is_impatient, is_pooled=is_pooled, deadlines=deadlines
+            dsn, has_deadlines=has_deadlines, is_pooled=is_pooled, deadlines=deadlines
         )
         try:
             yield database

@@ -13,7 +13,7 @@ from typing import Never
 from sqlalchemy import text
 
 from imageapi.database.engine import Database, Statement
-from imageapi.database.errors import DatabaseAway
+from imageapi.database.errors import DatabaseUnavailable
 
 #: How often rows that no longer hold anybody back are removed, in seconds.
 _SWEEP_SECONDS = 60
@@ -51,7 +51,7 @@ class Rate:
     seconds: float
 
 
-class TooOften(Exception):
+class RateExceeded(Exception):
     """The rate is used up; in ``seconds`` there will be room for one more."""
 
     def __init__(self, seconds: float) -> None:
@@ -59,7 +59,7 @@ class TooOften(Exception):
         self.seconds = seconds
 
 
-class Rates:
+class RateLimiter:
     """Counts those of one kind (``user``, ``address``) against one rate."""
 
     def __init__(self, database: Database, kind: str, rate: Rate) -> None:
@@ -68,7 +68,7 @@ class Rates:
         self._rate = rate
 
     async def count(self, name: str) -> None:
-        """Count one more of this name; raises TooOften, DatabaseAway."""
+        """Count one more of this name; raises RateExceeded, DatabaseUnavailable."""
         # Kept as a digest: the name may be anything, and is nobody's business.
         told = f"{self._kind}:{name}".encode(errors="surrogatepass")
         subject = blake2b(told, digest_size=_SUBJECT_BYTES).hexdigest()
@@ -77,14 +77,14 @@ class Rates:
             _COUNT, subject=subject, part=part, period=period
         )
         if not is_granted:
-            raise TooOften(max(held_seconds + part - period, 0.0))
+            raise RateExceeded(max(held_seconds + part - period, 0.0))
 
 
-async def keep_sweeping(database: Database) -> Never:
+async def sweep_forever(database: Database) -> Never:
     """Remove what holds nobody back any more, now and again, until cancelled."""
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
         try:
             await database.read(_SWEEP)
-        except DatabaseAway:
+        except DatabaseUnavailable:
             continue

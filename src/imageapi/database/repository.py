@@ -24,7 +24,7 @@ from imageapi.database.errors import ImageNotFound
 from imageapi.database.tables import THERE, UNTAGGED, images
 
 
-class Place(NamedTuple):
+class Cursor(NamedTuple):
     """Where an image stands in the order of its album: oldest first, then by id."""
 
     created_at: datetime
@@ -36,7 +36,7 @@ class Page:
     """Some records in order; ``last`` is where the page ends if there are more behind it."""
 
     records: list[str]
-    last: Place | None
+    last: Cursor | None
 
 
 class Box(NamedTuple):
@@ -106,7 +106,7 @@ class StoredImage:
 
 
 #: So many records are in memory at once for one list; a list that is shorter is sent in one piece.
-LARGEST_CHUNK = 1000
+MAX_CHUNK_RECORDS = 1000
 UNTAGGED_ONLY = Filter(untagged=True)
 _COLUMNS = images.c
 _IN_ORDER = (_COLUMNS.created_at, _COLUMNS.public_id)
@@ -114,13 +114,13 @@ _OF_ALBUM = _COLUMNS.album_id == bindparam("album_id")
 _OF_IMAGE = and_(_OF_ALBUM, _COLUMNS.public_id == bindparam("public_id"))
 
 
-def _number(name: str) -> ColumnElement[float]:
+def _bind_number(name: str) -> ColumnElement[float]:
     return bindparam(name, type_=_COLUMNS.latitude.type)
 
 
-_NORTH_SOUTH = _COLUMNS.latitude.between(_number("south"), _number("north"))
-_EAST_OF_WEST = _COLUMNS.longitude >= _number("west")
-_WEST_OF_EAST = _COLUMNS.longitude <= _number("east")
+_NORTH_SOUTH = _COLUMNS.latitude.between(_bind_number("south"), _bind_number("north"))
+_EAST_OF_WEST = _COLUMNS.longitude >= _bind_number("west")
+_WEST_OF_EAST = _COLUMNS.longitude <= _bind_number("east")
 _CONDITIONS: Mapping[str, ColumnElement[bool] | TextClause] = {
     "tags": _COLUMNS.tags.contains(bindparam("all_tags", type_=_COLUMNS.tags.type)),
     "untagged": UNTAGGED,
@@ -140,7 +140,7 @@ def _where(query: Select[Any], conditions: tuple[str, ...]) -> Select[Any]:
 
 
 @cache
-def _page(conditions: tuple[str, ...], further: bool) -> Statement:
+def _select_page(conditions: tuple[str, ...], further: bool) -> Statement:
     query = _where(select(_COLUMNS.record, *_IN_ORDER), conditions)
     if further:
         place = (
@@ -152,19 +152,21 @@ def _page(conditions: tuple[str, ...], further: bool) -> Statement:
 
 
 @cache
-def _count(conditions: tuple[str, ...]) -> Statement:
+def _select_count(conditions: tuple[str, ...]) -> Statement:
     return Statement(_where(select(func.count()).select_from(images), conditions))
 
 
 #: Selects what a StoredImage is made of.
 STORED = select(*(_COLUMNS[name] for name in StoredImage.__slots__))
-_ONE = Statement(STORED.where(_OF_IMAGE, THERE))
-_BY_DIGEST = Statement(STORED.where(_OF_ALBUM, _COLUMNS.digest == bindparam("digest"), THERE))
-_GIVEN = select(func.unnest(_COLUMNS.tags).label("tag")).where(_OF_ALBUM, THERE).subquery()
-_TAGS = Statement(
-    select(_GIVEN.c.tag, func.count())
-    .group_by(_GIVEN.c.tag)
-    .order_by(func.count().desc(), func.convert_to(_GIVEN.c.tag, "UTF8"))
+_SELECT_ONE = Statement(STORED.where(_OF_IMAGE, THERE))
+_SELECT_BY_DIGEST = Statement(
+    STORED.where(_OF_ALBUM, _COLUMNS.digest == bindparam("digest"), THERE)
+)
+_UNNESTED_TAGS = select(func.unnest(_COLUMNS.tags).label("tag")).where(_OF_ALBUM, THERE).subquery()
+_SELECT_TAGS = Statement(
+    select(_UNNESTED_TAGS.c.tag, func.count())
+    .group_by(_UNNESTED_TAGS.c.tag)
+    .order_by(func.count().desc(), func.convert_to(_UNNESTED_TAGS.c.tag, "UTF8"))
 )
 
 
@@ -175,20 +177,20 @@ class Images:
         self._database = database
 
     async def chunks(
-        self, album_id: str, wanted: Filter, after: Place | None = None
+        self, album_id: str, wanted: Filter, after: Cursor | None = None
     ) -> AsyncGenerator[list[str], None]:
-        """Every record behind the place that the filter lets through, LARGEST_CHUNK at once.
+        """Every record behind the place that the filter lets through, MAX_CHUNK_RECORDS at once.
 
         Each chunk is a statement of its own: whoever takes them slowly, or leaves, holds nothing.
         """
         while True:
-            rows = await self._rows(album_id, wanted, LARGEST_CHUNK, after)
+            rows = await self._rows(album_id, wanted, MAX_CHUNK_RECORDS, after)
             yield [row[0] for row in rows]
-            if len(rows) < LARGEST_CHUNK:
+            if len(rows) < MAX_CHUNK_RECORDS:
                 return
-            after = Place(*rows[-1][1:])
+            after = Cursor(*rows[-1][1:])
 
-    async def page(self, album_id: str, wanted: Filter, limit: int, after: Place | None) -> Page:
+    async def page(self, album_id: str, wanted: Filter, limit: int, after: Cursor | None) -> Page:
         """At most ``limit`` records behind the place.
 
         A place stays what it is when its image leaves, and images that come or go elsewhere do not
@@ -197,23 +199,23 @@ class Images:
         # One more tells whether there is more.
         rows = await self._rows(album_id, wanted, limit + 1, after)
         shown = rows[:limit]
-        last = Place(*shown[-1][1:]) if len(rows) > len(shown) else None
+        last = Cursor(*shown[-1][1:]) if len(rows) > len(shown) else None
         return Page([row[0] for row in shown], last)
 
     async def count(self, album_id: str, wanted: Filter) -> int:
         """How many images of the album the filter lets through."""
-        statement = _count(wanted.conditions())
+        statement = _select_count(wanted.conditions())
         rows = await self._database.read(statement, album_id=album_id, **wanted.values())
         count: int = rows[0][0]
         return count
 
     async def _rows(
-        self, album_id: str, wanted: Filter, most: int, after: Place | None
+        self, album_id: str, wanted: Filter, most: int, after: Cursor | None
     ) -> list[Any]:
         """Records with their places, behind the place."""
         place = {} if after is None else {f"place_{k}": v for k, v in after._asdict().items()}
         return await self._database.read(
-            _page(wanted.conditions(), after is not None),
+            _select_page(wanted.conditions(), after is not None),
             album_id=album_id,
             rows=most,
             **wanted.values(),
@@ -222,19 +224,21 @@ class Images:
 
     async def get(self, album_id: str, public_id: UUID) -> StoredImage:
         """One image; raises ImageNotFound, also for one in the trash."""
-        rows = await self._database.read(_ONE, album_id=album_id, public_id=public_id)
+        rows = await self._database.read(_SELECT_ONE, album_id=album_id, public_id=public_id)
         if not rows:
             raise ImageNotFound
         return StoredImage(*rows[0])
 
     async def find_by_digest(self, album_id: str, digest: bytes) -> StoredImage | None:
         """The image whose content has this SHA-256, unless it is in the trash."""
-        rows = await self._database.read(_BY_DIGEST, album_id=album_id, digest=digest)
+        rows = await self._database.read(_SELECT_BY_DIGEST, album_id=album_id, digest=digest)
         return StoredImage(*rows[0]) if rows else None
 
     async def tags(self, album_id: str) -> list[tuple[str, int]]:
         """The album's tags with how many images bear each, most used first."""
-        return [(row[0], row[1]) for row in await self._database.read(_TAGS, album_id=album_id)]
+        return [
+            (row[0], row[1]) for row in await self._database.read(_SELECT_TAGS, album_id=album_id)
+        ]
 
     async def counts(self, album_id: str) -> tuple[int, int]:
         """How many images there are, and how many of them untagged."""

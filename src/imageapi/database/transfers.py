@@ -8,13 +8,13 @@ from sqlalchemy import bindparam, select, text
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imageapi.database.copying import COLUMNS, Lines
-from imageapi.database.engine import Database, Statement, translated
-from imageapi.database.errors import RecordTwice
+from imageapi.database.copying import COLUMNS, CopyLines
+from imageapi.database.engine import Database, Statement, translate_database_errors
+from imageapi.database.errors import DuplicateRecord
 from imageapi.database.tables import THERE, images
 
 #: A change of more images is several changes, each with its event.
-MOST_IN_EVENT = 1000
+MAX_EVENT_IMAGES = 1000
 
 #: So much is copied and added at a time; PostgreSQL sorts it in memory.
 BATCH_BYTES = 4 * 1024**2
@@ -71,10 +71,10 @@ _LEAVE_PRESENT = text("""
     )
     INSERT INTO present SELECT * FROM left_alone
 """)
-_ANY_TWICE = text("""
+_ANY_DUPLICATE = text("""
     SELECT EXISTS (SELECT FROM incoming GROUP BY album_id, public_id HAVING count(*) > 1)
 """)
-_TWICE = text("""
+_FIND_DUPLICATE = text("""
     SELECT first, position FROM (
         SELECT position, min(position) OVER (PARTITION BY album_id, public_id) AS first
         FROM (
@@ -107,7 +107,7 @@ _COUNT = text("""
     WHERE held.album_id = more.album_id
 """)
 _CLEAR = text("TRUNCATE incoming")
-_NOTE = text(r"""
+_RECORD_EVENTS = text(r"""
     INSERT INTO events (album_id, version, at, kind, public_ids, before, after)
     SELECT
         album_id, version, clock_timestamp(), :kind, array_agg(public_id),
@@ -132,38 +132,40 @@ _EXPORT = Statement(
 
 
 @dataclass(frozen=True, slots=True)
-class Added:
+class ImportResult:
     """How many images an import added, and how many were there already and left as they are."""
 
     added: int
     present: int
 
 
-async def add_images(database: Database, incoming: AsyncIterable[Lines], rendering: str) -> Added:
+async def add_images(
+    database: Database, incoming: AsyncIterable[CopyLines], rendering: str
+) -> ImportResult:
     """Add all of the images in one transaction; what ``incoming`` raises undoes it.
 
     An image that is there already stays as it is. ``rendering`` names what made the records.
     The albums are held until it is done: who changes one of them meanwhile waits.
-    Raises RecordTwice, DatabaseAway.
+    Raises DuplicateRecord, DatabaseUnavailable.
     """
     count = present = 0
     async with database.transaction() as connection:
         await connection.execute(_ONE_AT_A_TIME)
         for statement in _STAGING:
             await connection.execute(statement)
-        async for batch in _batches(incoming):
+        async for batch in _join_batches(incoming):
             count += sum(lines.count for lines in batch)
             present += await _add(connection, batch, rendering)
         if present:
-            await _refuse_twice(connection)
-        await connection.execute(_NOTE, {"kind": "import"})
+            await _refuse_duplicates(connection)
+        await connection.execute(_RECORD_EVENTS, {"kind": "import"})
         await connection.execute(_RAISE_VERSIONS)
-    return Added(count - present, present)
+    return ImportResult(count - present, present)
 
 
-async def _batches(incoming: AsyncIterable[Lines]) -> AsyncIterator[list[Lines]]:
+async def _join_batches(incoming: AsyncIterable[CopyLines]) -> AsyncIterator[list[CopyLines]]:
     """As many at once as make what a statement costs by itself small."""
-    batch: list[Lines] = []
+    batch: list[CopyLines] = []
     async for lines in incoming:
         batch.append(lines)
         if sum(len(each.text) for each in batch) >= BATCH_BYTES:
@@ -173,7 +175,7 @@ async def _batches(incoming: AsyncIterable[Lines]) -> AsyncIterator[list[Lines]]
         yield batch
 
 
-async def _add(connection: AsyncConnection, batch: list[Lines], rendering: str) -> int:
+async def _add(connection: AsyncConnection, batch: list[CopyLines], rendering: str) -> int:
     """Add some of the images; return how many of them were there already."""
     await _copy(connection, b"".join(lines.text for lines in batch))
     await connection.execute(_MAKE_ALBUMS, {"rendering": rendering})
@@ -181,20 +183,20 @@ async def _add(connection: AsyncConnection, batch: list[Lines], rendering: str) 
     present = 0
     try:
         async with connection.begin_nested():
-            await connection.execute(_ADD, {"most": MOST_IN_EVENT})
+            await connection.execute(_ADD, {"most": MAX_EVENT_IMAGES})
     except IntegrityError:  # some are there already, which is rare enough to be looked for late
         present = (await connection.execute(_LEAVE_PRESENT)).rowcount
-        if await connection.scalar(_ANY_TWICE):
-            await _refuse_twice(connection)
-        await connection.execute(_ADD, {"most": MOST_IN_EVENT})
+        if await connection.scalar(_ANY_DUPLICATE):
+            await _refuse_duplicates(connection)
+        await connection.execute(_ADD, {"most": MAX_EVENT_IMAGES})
     await connection.execute(_COUNT)
     await connection.execute(_CLEAR)
     return present
 
 
-async def _refuse_twice(connection: AsyncConnection) -> None:
-    if (twice := (await connection.execute(_TWICE)).first()) is not None:
-        raise RecordTwice(*twice)
+async def _refuse_duplicates(connection: AsyncConnection) -> None:
+    if (twice := (await connection.execute(_FIND_DUPLICATE)).first()) is not None:
+        raise DuplicateRecord(*twice)
 
 
 async def _copy(connection: AsyncConnection, text: bytes) -> None:
@@ -207,7 +209,7 @@ async def _copy(connection: AsyncConnection, text: bytes) -> None:
 
 async def export_records(database: Database, album_id: str) -> AsyncIterator[str]:
     """The album's records, oldest first, as of one moment; a cursor's worth of them in memory."""
-    with translated():
+    with translate_database_errors():
         connection = await database.connect()
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):

@@ -17,17 +17,17 @@ from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
 from imageapi.pictures.deadlines import StoreDeadlines
-from imageapi.pictures.errors import NotInStore, StoreAway
+from imageapi.pictures.errors import ObjectNotFound, StoreUnavailable
 from imageapi.pictures.keeping import (
-    Incoming,
-    Kept,
-    Staged,
-    checked,
-    discarded,
-    in_thread,
-    listed,
-    swept,
-    translated,
+    StagedFile,
+    StoredObject,
+    StoreWriter,
+    discard,
+    list_objects,
+    remove_stale,
+    run_in_disk_thread,
+    translate_store_errors,
+    validate_key,
 )
 
 if TYPE_CHECKING:  # obstore has them for type checkers only
@@ -72,20 +72,20 @@ class Bucket:
         self._deadlines = deadlines
 
     @asynccontextmanager
-    async def incoming(self, key: str) -> AsyncIterator[Incoming]:
+    async def open_writer(self, key: str) -> AsyncIterator[StoreWriter]:
         """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
-        async with self._staged() as staged, self._upload(checked(key)) as upload:
-            yield Incoming(staged, self._deadlines.answer_seconds, upload.finish, upload.send)
+        async with self._staged() as staged, self._upload(validate_key(key)) as upload:
+            yield StoreWriter(staged, self._deadlines.answer_seconds, upload.finish, upload.send)
 
     async def put(self, key: str, content: bytes) -> None:
         """Keep something small, whole or not at all."""
-        async with self._answering():
-            await self._store.put_async(checked(key), content, use_multipart=False)
+        async with self._translate_with_timeout():
+            await self._store.put_async(validate_key(key), content, use_multipart=False)
 
     async def get(self, key: str) -> bytes:
         """All of it."""
-        async with self._answering(NotInStore):
-            found = await self._store.get_async(checked(key))
+        async with self._translate_with_timeout(ObjectNotFound):
+            found = await self._store.get_async(validate_key(key))
             return bytes(await found.bytes_async())
 
     async def stream(
@@ -97,11 +97,11 @@ class Bucket:
             options["range"] = (start, end)
         elif start:
             options["range"] = {"offset": start}
-        async with self._answering(NotInStore):
-            found = await self._store.get_async(checked(key), options=options)
+        async with self._translate_with_timeout(ObjectNotFound):
+            found = await self._store.get_async(validate_key(key), options=options)
         chunks = found.stream(_STREAMED_BYTES)
         while True:
-            async with self._answering():
+            async with self._translate_with_timeout():
                 chunk = await anext(chunks, None)
             if chunk is None:
                 return
@@ -109,18 +109,18 @@ class Bucket:
 
     async def size(self, key: str) -> int:
         """How many bytes there are."""
-        async with self._answering(NotInStore):
-            return (await self._store.head_async(checked(key)))["size"]
+        async with self._translate_with_timeout(ObjectNotFound):
+            return (await self._store.head_async(validate_key(key)))["size"]
 
     async def delete(self, key: str) -> None:
         """Have nothing under the key; some buckets mind if nothing was."""
-        with suppress(NotInStore):
-            async with self._answering(NotInStore):
-                await self._store.delete_async(checked(key))
+        with suppress(ObjectNotFound):
+            async with self._translate_with_timeout(ObjectNotFound):
+                await self._store.delete_async(validate_key(key))
 
-    def list(self, prefix: str = "") -> AsyncIterator[Kept]:
+    def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
         """What is kept, in no order."""
-        return listed(self._store, prefix, self._deadlines.answer_seconds)
+        return list_objects(self._store, prefix, self._deadlines.answer_seconds)
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
@@ -128,24 +128,24 @@ class Bucket:
         async with self._staged() as staged:
             async with aclosing(self.stream(key)) as chunks:
                 async for chunk in chunks:
-                    with translated():
+                    with translate_store_errors():
                         await self._in_thread(staged.write, chunk)
             yield staged.path
 
     async def sweep(self, older_than: timedelta) -> int:
         """Remove local files that were not written to for so long."""
-        with translated():
-            return await self._in_thread(swept, self._scratch, f"{_SCRATCH}*", older_than)
+        with translate_store_errors():
+            return await self._in_thread(remove_stale, self._scratch, f"{_SCRATCH}*", older_than)
 
     @asynccontextmanager
-    async def _staged(self) -> AsyncIterator[Staged]:
-        staged = Staged(self._scratch / f"{_SCRATCH}{uuid4()}")
+    async def _staged(self) -> AsyncIterator[StagedFile]:
+        staged = StagedFile(self._scratch / f"{_SCRATCH}{uuid4()}")
         try:
-            with translated():
+            with translate_store_errors():
                 await self._in_thread(staged.open)
             yield staged
         finally:
-            await discarded(staged, self._deadlines.answer_seconds)
+            await discard(staged, self._deadlines.answer_seconds)
 
     @asynccontextmanager
     async def _upload(self, key: str) -> AsyncIterator["_Upload"]:
@@ -156,17 +156,17 @@ class Bucket:
             await upload.abort()
 
     @asynccontextmanager
-    async def _answering(
-        self, missing: type[StoreAway | NotInStore] = StoreAway
+    async def _translate_with_timeout(
+        self, missing: type[StoreUnavailable | ObjectNotFound] = StoreUnavailable
     ) -> AsyncIterator[None]:
-        """A block in which the bucket answers in time; raises ``missing`` and StoreAway."""
-        with translated(missing):
+        """A block in which the bucket answers in time; raises ``missing`` and StoreUnavailable."""
+        with translate_store_errors(missing):
             async with asyncio.timeout(self._deadlines.answer_seconds):
                 yield
 
     async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
         """What the work returns, which the local disk has to answer in time."""
-        return await in_thread(work, *arguments, seconds=self._deadlines.answer_seconds)
+        return await run_in_disk_thread(work, *arguments, seconds=self._deadlines.answer_seconds)
 
 
 class _Upload:
@@ -198,8 +198,8 @@ class _Upload:
 
     @asynccontextmanager
     async def _sending(self) -> AsyncIterator[None]:
-        """A block in which a part is sent in time; raises StoreAway."""
-        with translated():
+        """A block in which a part is sent in time; raises StoreUnavailable."""
+        with translate_store_errors():
             async with asyncio.timeout(self._deadlines.write_seconds):
                 yield
 

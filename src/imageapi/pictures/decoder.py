@@ -18,23 +18,23 @@ import pyvips  # type: ignore[import-untyped]  # its stubs come without py.typed
 from PIL import Image
 from PIL.Image import Exif
 
-from imageapi.children.jobs import Answer, Job, do_jobs
-from imageapi.pictures.errors import UnfitPicture
-from imageapi.pictures.exif import exif_position, exif_values
-from imageapi.pictures.formats import LONGEST_HEAD, sniff
+from imageapi.children.jobs import Job, JobResult, run_job_loop
+from imageapi.pictures.errors import InvalidPicture
+from imageapi.pictures.exif import read_exif_position, read_exif_values
+from imageapi.pictures.formats import MAGIC_BYTES, detect_format
 from imageapi.pictures.views import View
 
 if sys.platform != "win32":
     import resource
 
-MOST_FRAMES = 1000
+MAX_FRAMES = 1000
 JPEG_QUALITY = 82
 
 # Measured at 100 megapixels: AVIF with full colour takes 22 bytes of addresses per pixel, PNG of
 # 16 bits, interlaced, 21, WebP at full size 20, others less. An idle child has 140 MB.
 _ADDRESSES_BYTES = 512 * 1024**2
 _ADDRESSES_BYTES_PER_PIXEL = 24
-_MOST_OPEN_FILES = 64
+_MAX_OPEN_FILES = 64
 _ROUNDING = 1e-6
 
 # The loaders of libvips that may be used, one at a time: it would find SVG, PDF and more itself.
@@ -73,35 +73,35 @@ def main() -> None:
     pi_heif.options.THUMBNAILS = False
     pi_heif.options.DEPTH_IMAGES = False
     pi_heif.options.AUX_IMAGES = False
-    do_jobs(_answer)
+    run_job_loop(_do_job)
 
 
-def _answer(job: Job, _: bytes) -> Answer:
+def _do_job(job: Job, _: bytes) -> JobResult:
     try:
         file = open(job["path"], "rb")  # noqa: PTH123, SIM115  # closed below
     except OSError as error:  # which is no fault of the picture
         return {"errno": error.errno}, b""
     try:
-        with file, _limited(job["most_pixels"], job["seconds"], file):
-            return _done(file, job)
-    except UnfitPicture as unfit:
+        with file, _limit_resources(job["max_pixels"], job["seconds"], file):
+            return _decode(file, job)
+    except InvalidPicture as unfit:
         return {"unfit": str(unfit)}, b""
     except Exception:  # noqa: BLE001  # whatever the libraries say of it may name the file
         return {"unfit": "The picture cannot be decoded."}, b""
 
 
 @contextlib.contextmanager
-def _limited(most_pixels: int, seconds: float, file: BinaryIO) -> Iterator[None]:
+def _limit_resources(max_pixels: int, seconds: float, file: BinaryIO) -> Iterator[None]:
     """Within, memory is bounded, no file grows, and the process ends when the time is over."""
     if sys.platform == "win32":
         yield
         return
-    addresses_bytes = _ADDRESSES_BYTES + most_pixels * _ADDRESSES_BYTES_PER_PIXEL
+    addresses_bytes = _ADDRESSES_BYTES + max_pixels * _ADDRESSES_BYTES_PER_PIXEL
     addresses_bytes += os.fstat(file.fileno()).st_size
-    _limit(resource.RLIMIT_AS, addresses_bytes)
-    _limit(resource.RLIMIT_FSIZE, 0)
-    _limit(resource.RLIMIT_CORE, 0)
-    _limit(resource.RLIMIT_NOFILE, _MOST_OPEN_FILES)
+    _set_limit(resource.RLIMIT_AS, addresses_bytes)
+    _set_limit(resource.RLIMIT_FSIZE, 0)
+    _set_limit(resource.RLIMIT_CORE, 0)
+    _set_limit(resource.RLIMIT_NOFILE, _MAX_OPEN_FILES)
     signal.setitimer(signal.ITIMER_REAL, seconds)
     try:
         yield
@@ -109,7 +109,7 @@ def _limited(most_pixels: int, seconds: float, file: BinaryIO) -> Iterator[None]
         signal.setitimer(signal.ITIMER_REAL, 0)
 
 
-def _limit(which: int, soft: int) -> None:
+def _set_limit(which: int, soft: int) -> None:
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
@@ -117,37 +117,37 @@ def _limit(which: int, soft: int) -> None:
         resource.setrlimit(which, (soft, hard))
 
 
-def _done(file: BinaryIO, job: dict[str, Any]) -> tuple[dict[str, object], bytes]:
-    """Raise whatever comes to mind to the libraries, and UnfitPicture."""
+def _decode(file: BinaryIO, job: dict[str, Any]) -> tuple[dict[str, object], bytes]:
+    """Raise whatever comes to mind to the libraries, and InvalidPicture."""
     # Never closed by hand: libvips may still look into it, and whoever forgets it last unmaps it.
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
-    if sniff(content[:LONGEST_HEAD]) != job["format"]:
+    if detect_format(content[:MAGIC_BYTES]) != job["format"]:
         raise ValueError("another format")
-    picture = _opened(content, job["format"])
+    picture = _open(content, job["format"])
     pixels = picture.width * picture.height
-    if pixels > job["most_pixels"]:
-        raise UnfitPicture(
-            f"The picture has {pixels:,} pixels; at most {job['most_pixels']:,} are taken."
+    if pixels > job["max_pixels"]:
+        raise InvalidPicture(
+            f"The picture has {pixels:,} pixels; at most {job['max_pixels']:,} are taken."
         )
-    jpeg = _jpeg(picture, View(**job["view"]))
-    return (_facts(picture) if job["inspect"] else {}), jpeg
+    jpeg = _make_jpeg(picture, View(**job["view"]))
+    return (_read_facts(picture) if job["inspect"] else {}), jpeg
 
 
-def _facts(picture: _Picture) -> dict[str, object]:
+def _read_facts(picture: _Picture) -> dict[str, object]:
     facts: dict[str, object] = {"exifs": {}, "position": None}
     facts |= {"width": picture.width, "height": picture.height}
     with contextlib.suppress(Exception):
         exif = picture.exif()
-        facts |= {"exifs": exif_values(exif), "position": exif_position(exif)}
+        facts |= {"exifs": read_exif_values(exif), "position": read_exif_position(exif)}
     return facts
 
 
-def _jpeg(picture: _Picture, view: View) -> bytes:
+def _make_jpeg(picture: _Picture, view: View) -> bytes:
     scale = view.scale(picture.width, picture.height)
     # Rounded up, or the shorter edge would press the longer one below what was asked for.
     box = (math.ceil(edge * scale - _ROUNDING) for edge in (picture.width, picture.height))
     image = picture.shrunk(*box)
-    image = _cropped(image, view.region(picture.width, picture.height), picture)
+    image = _crop(image, view.region(picture.width, picture.height), picture)
     image = image.colourspace("srgb")
     if image.hasalpha():
         image = image.flatten(background=[255, 255, 255])
@@ -157,7 +157,7 @@ def _jpeg(picture: _Picture, view: View) -> bytes:
     return jpeg
 
 
-def _cropped(
+def _crop(
     image: pyvips.Image, region: tuple[float, float, float, float], picture: _Picture
 ) -> pyvips.Image:
     """The region of the picture in the image, which is the picture shrunk."""
@@ -169,11 +169,11 @@ def _cropped(
     return image.crop(left, top, width, height)
 
 
-def _opened(content: mmap.mmap, format_: str) -> _Picture:
-    return _ByHeif(content) if format_ in {"heic", "heif"} else _ByVips(content, format_)
+def _open(content: mmap.mmap, format_: str) -> _Picture:
+    return _HeifPicture(content) if format_ in {"heic", "heif"} else _VipsPicture(content, format_)
 
 
-def _shrinking(image: pyvips.Image) -> dict[str, str]:
+def _choose_shrink_options(image: pyvips.Image) -> dict[str, str]:
     """How the image is shrunk: through profiles only where one says what its numbers mean.
 
     Without, libvips takes eight times as long for the same colours.
@@ -183,7 +183,7 @@ def _shrinking(image: pyvips.Image) -> dict[str, str]:
     return {"size": "down", **profiles}
 
 
-class _ByVips:
+class _VipsPicture:
     """A picture that libvips reads."""
 
     def __init__(self, content: mmap.mmap, format_: str) -> None:
@@ -194,15 +194,15 @@ class _ByVips:
         pyvips.operation_block_set(loader, False)
         image = load(self._source(), access="sequential")
         frames = image.get_n_pages()
-        if frames > MOST_FRAMES:
-            raise UnfitPicture(
-                f"The picture has {frames:,} frames; at most {MOST_FRAMES:,} are taken."
+        if frames > MAX_FRAMES:
+            raise InvalidPicture(
+                f"The picture has {frames:,} frames; at most {MAX_FRAMES:,} are taken."
             )
         self.width, self.height = image.width, image.height
         if image.get_typeof("orientation") and image.get("orientation") in _TURNS_SIDEWAYS:
             self.width, self.height = self.height, self.width
         self._exif: bytes = image.get("exif-data") if image.get_typeof("exif-data") else b""
-        self._shrinking = _shrinking(image)
+        self._shrinking = _choose_shrink_options(image)
         # Let go of where the decoder shrinks: an opened WebP holds memory for all its pixels.
         self._image = None if format_ in _SHRINK_WHILE_DECODING else image
 
@@ -226,7 +226,7 @@ class _ByVips:
         return pyvips.Source.new_from_memory(self._content)
 
 
-class _ByHeif:
+class _HeifPicture:
     """A picture that libheif and libde265 read, upright as its boxes say and EXIF need not."""
 
     def __init__(self, content: mmap.mmap) -> None:
@@ -245,7 +245,7 @@ class _ByHeif:
         image = image.copy(interpretation="b-w" if mode.startswith("L") else "srgb")
         if profile := self._file.info.get("icc_profile"):
             image.set_type(pyvips.GValue.blob_type, "icc-profile-data", profile)
-        return image.thumbnail_image(width, height=height, **_shrinking(image))
+        return image.thumbnail_image(width, height=height, **_choose_shrink_options(image))
 
 
 if __name__ == "__main__":

@@ -12,16 +12,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from imageapi.children.child import Child, Died
-from imageapi.pictures.errors import DecodersBusy, NotDecoded, StoreAway, UnfitPicture
+from imageapi.children.child import WorkerDied, WorkerProcess
+from imageapi.pictures.errors import DecodeFailed, DecodersBusy, InvalidPicture, StoreUnavailable
 from imageapi.pictures.views import View
 
-MOST_JOBS = 200
+MAX_JOBS = 200
 """After how many jobs a child is replaced, so that what a library leaks is given back."""
 
-_LONGEST_SENTENCE = 200
+_MAX_SENTENCE_CHARACTERS = 200
 
-_DECODER = "imageapi.pictures.decoder"
+_WORKER_MODULE = "imageapi.pictures.decoder"
 _ENVIRONMENT = {
     "VIPS_CONCURRENCY": "1",
     "VIPS_DISC_THRESHOLD": "1000g",  # no temporary files: RLIMIT_FSIZE forbids them
@@ -33,7 +33,7 @@ _TOO_LONG = "The picture takes too long to decode."
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class PictureFacts:
     """What a picture is: pixels upright, what the camera wrote, and a JPEG of the view."""
 
     format: str
@@ -44,34 +44,34 @@ class Facts:
     mini: bytes
 
 
-class Decoders:
+class DecodePool:
     """At most `count` children at work, started when first needed and kept.
 
-    A picture of more than `most_pixels` is unfit, as is one that takes longer than `seconds`. So
+    A picture of more than `max_pixels` is unfit, as is one that takes longer than `seconds`. So
     long whoever comes waits for a turn, too, and is then told DecodersBusy.
     """
 
-    def __init__(self, count: int, most_pixels: int, seconds: float = 30.0) -> None:
+    def __init__(self, count: int, max_pixels: int, seconds: float = 30.0) -> None:
         self._count = count
         self._turns = asyncio.Semaphore(count)
-        self._most_pixels = most_pixels
+        self._max_pixels = max_pixels
         self._seconds = seconds
-        self._idle: list[Child] = []
-        self._children: set[Child] = set()
+        self._idle: list[WorkerProcess] = []
+        self._children: set[WorkerProcess] = set()
         self._endings: set[asyncio.Task[None]] = set()
         self._closed = False
 
-    async def inspect(self, path: Path, format_: str, view: View) -> Facts:
+    async def inspect(self, path: Path, format_: str, view: View) -> PictureFacts:
         """What the picture is, with a JPEG of the view as proof that it can be decoded.
 
-        Raises UnfitPicture, NotDecoded, DecodersBusy, and StoreAway where the file cannot be
-        opened.
+        Raises InvalidPicture, DecodeFailed, DecodersBusy, and StoreUnavailable where the file
+        cannot be opened.
         """
         answer, mini = await self._asked(path, format_, view, inspect=True)
         try:
-            return _facts(answer, format_, self._most_pixels, mini)
+            return _parse_facts(answer, format_, self._max_pixels, mini)
         except _MALFORMED:
-            raise UnfitPicture(_CANNOT) from None
+            raise InvalidPicture(_CANNOT) from None
 
     async def render(self, path: Path, format_: str, view: View) -> bytes:
         """A JPEG of the view in sRGB, without metadata.
@@ -103,15 +103,15 @@ class Decoders:
                 async with asyncio.timeout(self._seconds):
                     answer, blob = await self._answered(job)
             except TimeoutError:
-                raise NotDecoded(_TOO_LONG) from None
+                raise DecodeFailed(_TOO_LONG) from None
             except OSError as error:  # no more processes, or no more files, for now
-                raise StoreAway from error
+                raise StoreUnavailable from error
         if "errno" in answer:
-            raise StoreAway
+            raise StoreUnavailable
         if isinstance(sentence := answer.get("unfit"), str):
-            raise UnfitPicture(sentence[:_LONGEST_SENTENCE])
+            raise InvalidPicture(sentence[:_MAX_SENTENCE_CHARACTERS])
         if not blob.startswith(b"\xff\xd8\xff"):
-            raise UnfitPicture(_CANNOT)
+            raise InvalidPicture(_CANNOT)
         return answer, blob
 
     @asynccontextmanager
@@ -132,7 +132,7 @@ class Decoders:
             "format": format_,
             "view": asdict(view),
             "inspect": inspect,
-            "most_pixels": self._most_pixels,
+            "max_pixels": self._max_pixels,
             "seconds": self._seconds + 1,  # should nobody be left to kill it
         }
 
@@ -140,29 +140,31 @@ class Decoders:
         """The answer of a child at rest, or of a new one, also where the first died of the job."""
         self._check_open()
         if self._idle:
-            with suppress(Died):
+            with suppress(WorkerDied):
                 return await self._answered_by(self._idle.pop(), job)
         try:
             return await self._answered_by(await self._started(), job)
-        except Died:
+        except WorkerDied:
             self._check_open()
-            raise NotDecoded(_CANNOT) from None
+            raise DecodeFailed(_CANNOT) from None
 
-    async def _answered_by(self, child: Child, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+    async def _answered_by(
+        self, child: WorkerProcess, job: dict[str, Any]
+    ) -> tuple[dict[str, Any], bytes]:
         whole = False
         try:
             answer = await child.ask(job)
             whole = True
             return answer
         finally:  # also when cancelled: a child that still works answers nobody else
-            if whole and child.jobs < MOST_JOBS and not self._closed:
+            if whole and child.jobs < MAX_JOBS and not self._closed:
                 self._idle.append(child)
             else:
                 self._retire(child)
 
-    async def _started(self) -> Child:
+    async def _started(self) -> WorkerProcess:
         self._check_open()
-        child = await Child.start(_DECODER, environment=_ENVIRONMENT)
+        child = await WorkerProcess.start(_WORKER_MODULE, environment=_ENVIRONMENT)
         self._children.add(child)
         if self._closed:
             self._retire(child)
@@ -173,7 +175,7 @@ class Decoders:
         if self._closed:
             raise RuntimeError("the decoders are closed")
 
-    def _retire(self, child: Child) -> None:
+    def _retire(self, child: WorkerProcess) -> None:
         """Kill the child now; `close` waits for its end."""
         child.kill()
         ending = asyncio.create_task(child.end())
@@ -182,14 +184,16 @@ class Decoders:
         ending.add_done_callback(lambda _: self._children.discard(child))
 
 
-def _facts(answer: dict[str, Any], format_: str, most_pixels: int, mini: bytes) -> Facts:
+def _parse_facts(
+    answer: dict[str, Any], format_: str, max_pixels: int, mini: bytes
+) -> PictureFacts:
     """What the child says of the picture; raise one of _MALFORMED where it cannot be."""
     width, height, exifs, position = (
         answer[name] for name in ("width", "height", "exifs", "position")
     )
     if not (isinstance(width, int) and isinstance(height, int) and isinstance(exifs, dict)):
         raise TypeError("not what was asked for")
-    if width < 1 or height < 1 or width * height > most_pixels:
+    if width < 1 or height < 1 or width * height > max_pixels:
         raise ValueError("no such size")
     if isinstance(position, str):
         raise TypeError("no position")
@@ -198,4 +202,4 @@ def _facts(answer: dict[str, Any], format_: str, most_pixels: int, mini: bytes) 
         if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # noqa: PLR2004  # degrees
             raise ValueError("no place on Earth")
         position = [latitude, longitude]
-    return Facts(format_, width, height, exifs, position, mini)
+    return PictureFacts(format_, width, height, exifs, position, mini)

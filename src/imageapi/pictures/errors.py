@@ -4,15 +4,15 @@
 
     PictureError
     ├── NotAPicture         the content is none of the formats that are read
-    ├── TooManyBytes        the content is longer than what is taken
-    ├── UnfitPicture        a format that is read, but this one cannot be decoded, or is too large
-    │   └── NotDecoded          a decoder died of it, or took too long: it may go well another time
+    ├── PictureTooLarge        the content is longer than what is taken
+    ├── InvalidPicture        a format that is read, but this one cannot be decoded, or is too large
+    │   └── DecodeFailed        a decoder died of it, or took too long; another try may succeed
     └── StoreError
-        ├── StoreAway       the store does not answer, or takes no more: asking again may help
+        ├── StoreUnavailable    the store does not answer, or is full; another try may succeed
         │   └── DecodersBusy    it does, but nothing can be decoded now
-        └── NotInStore      the store has nothing of this name
+        └── ObjectNotFound      the store has nothing of this name
 
-    UnfitStore              the operator's address of a store cannot be one
+    InvalidStore              the operator's address of a store cannot be one
 """
 
 
@@ -27,18 +27,18 @@ class NotAPicture(PictureError):
         super().__init__("The file is not a JPEG, PNG, WebP, GIF, TIFF, HEIC, HEIF or AVIF.")
 
 
-class TooManyBytes(PictureError):
+class PictureTooLarge(PictureError):
     """More bytes came than one upload may have."""
 
     def __init__(self, limit_bytes: int) -> None:
         super().__init__(f"The file is larger than {limit_bytes:,} bytes.")
 
 
-class UnfitPicture(PictureError):
+class InvalidPicture(PictureError):
     """The picture cannot be decoded within the limits; ``str()`` says which of them, or why."""
 
 
-class NotDecoded(UnfitPicture):
+class DecodeFailed(InvalidPicture):
     """The decoder died, or took too long: of the picture, or of what else the machine does."""
 
 
@@ -46,26 +46,26 @@ class StoreError(PictureError):
     """Something about the store."""
 
 
-class StoreAway(StoreError):
+class StoreUnavailable(StoreError):
     """The store does not answer, refuses, or is full."""
 
     def __init__(self, sentence: str = "The store of pictures does not answer.") -> None:
         super().__init__(sentence)
 
 
-class DecodersBusy(StoreAway):
+class DecodersBusy(StoreUnavailable):
     """So much is to be decoded that this would wait for too long; asking again may help."""
 
     def __init__(self) -> None:
         super().__init__("Too much is to be decoded now.")
 
 
-class NotInStore(StoreError):
+class ObjectNotFound(StoreError):
     """The store has nothing under the key."""
 
     def __init__(self) -> None:
         super().__init__("The store has no such picture.")
 
 
-class UnfitStore(ValueError):
+class InvalidStore(ValueError):
     """The configured store cannot serve; ``str()`` follows the setting's name in a sentence."""

@@ -12,9 +12,9 @@ from numbers import Real
 from PIL.ExifTags import GPS, GPSTAGS, IFD, TAGS
 from PIL.Image import Exif
 
-LONGEST_TEXT = 4096
-LONGEST_LIST = 256
-LARGEST_JSON_BYTES = 64 * 1024
+MAX_TEXT_CHARACTERS = 4096
+MAX_LIST_VALUES = 256
+MAX_EXIF_JSON_BYTES = 64 * 1024
 
 # Where other things lie in the file, and blocks of other standards.
 _LEFT_OUT = {
@@ -46,27 +46,27 @@ _EXACT_IN_FLOAT = 2**53
 _ENDS_OF_PARTS = (math.inf, 60, 60)  # what degrees, minutes and seconds stay below
 
 
-def exif_values(exif: Exif) -> dict[str, object]:
+def read_exif_values(exif: Exif) -> dict[str, object]:
     """Return name and JSON value of each readable tag of IFD0, the Exif and the GPS IFD.
 
     In the order of the IFDs and of the tags' numbers; of two tags with one name the first stays.
     Binary values, blocks of other standards and tags without a known name are left out, as is
-    all that follows once the whole would be larger than LARGEST_JSON_BYTES.
+    all that follows once the whole would be larger than MAX_EXIF_JSON_BYTES.
     """
     values: dict[str, object] = {}
     size_bytes = len("{}")
-    for name, value in _named_values(exif):
+    for name, value in _iterate_named_values(exif):
         if name in values:
             continue
         # Escaped to ASCII, which is never shorter than UTF-8: the limit holds for either.
         size_bytes += len(json.dumps({name: value}, allow_nan=False, separators=(",", ":"))) - 1
-        if size_bytes > LARGEST_JSON_BYTES:
+        if size_bytes > MAX_EXIF_JSON_BYTES:
             break
         values[name] = value
     return values
 
 
-def exif_position(exif: Exif) -> list[float] | None:
+def read_exif_position(exif: Exif) -> list[float] | None:
     """Return [latitude, longitude] in degrees, north and east positive (EXIF 3.0 §4.6.6).
 
     None where either is missing, says no hemisphere or is no place on Earth, and where both are
@@ -74,58 +74,58 @@ def exif_position(exif: Exif) -> list[float] | None:
     """
     with suppress(Exception):
         gps = exif.get_ifd(IFD.GPSInfo)
-        latitude = _degrees(gps[GPS.GPSLatitude], gps[GPS.GPSLatitudeRef], ("N", "S"), 90)
-        longitude = _degrees(gps[GPS.GPSLongitude], gps[GPS.GPSLongitudeRef], ("E", "W"), 180)
+        latitude = _to_degrees(gps[GPS.GPSLatitude], gps[GPS.GPSLatitudeRef], ("N", "S"), 90)
+        longitude = _to_degrees(gps[GPS.GPSLongitude], gps[GPS.GPSLongitudeRef], ("E", "W"), 180)
         if latitude or longitude:
             return [latitude, longitude]
     return None
 
 
-def _named_values(exif: Exif) -> Iterator[tuple[str, object]]:
+def _iterate_named_values(exif: Exif) -> Iterator[tuple[str, object]]:
     utf_16 = ("utf-16-le", "utf-16-be") if exif.endian == "<" else ("utf-16-be", "utf-16-le")
     for names, ifd in (
         (TAGS, exif),
-        (TAGS, _ifd(exif, IFD.Exif)),
-        (GPSTAGS, _ifd(exif, IFD.GPSInfo)),
+        (TAGS, _get_ifd(exif, IFD.Exif)),
+        (GPSTAGS, _get_ifd(exif, IFD.GPSInfo)),
     ):
         for tag in sorted(names.keys() & ifd.keys()):
             name = names[tag]
             if name in _LEFT_OUT:
                 continue
             with suppress(Exception):
-                yield name, _json_value(name, ifd[tag], utf_16)
+                yield name, _to_json_value(name, ifd[tag], utf_16)
 
 
-def _ifd(exif: Exif, tag: int) -> Mapping[int, object]:
+def _get_ifd(exif: Exif, tag: int) -> Mapping[int, object]:
     with suppress(Exception):
         return exif.get_ifd(tag)
     return {}
 
 
-def _json_value(name: str, value: object, utf_16: tuple[str, str]) -> object:
+def _to_json_value(name: str, value: object, utf_16: tuple[str, str]) -> object:
     """Raise TypeError or ValueError for a value that is no text, number or short list of them."""
     if isinstance(value, bytes) and name in _BYTE_NUMBERS:
         value = value[0] if len(value) == 1 else tuple(value)
     if isinstance(value, bytes | tuple | list) and name in _WINDOWS_TEXTS:
-        return _cleaned(bytes(value).decode("utf-16-le", "ignore"))
+        return _clean_text(bytes(value).decode("utf-16-le", "ignore"))
     if isinstance(value, bytes):
-        return _text_of_bytes(name, value, utf_16)
+        return _decode_bytes(name, value, utf_16)
     if isinstance(value, tuple | list):
-        if len(value) > LONGEST_LIST:
-            raise ValueError(f"more than {LONGEST_LIST} values")
-        return [_text_or_number(each) for each in value]
-    return _text_or_number(value)
+        if len(value) > MAX_LIST_VALUES:
+            raise ValueError(f"more than {MAX_LIST_VALUES} values")
+        return [_to_text_or_number(each) for each in value]
+    return _to_text_or_number(value)
 
 
-def _text_of_bytes(name: str, value: bytes, utf_16: tuple[str, str]) -> str:
+def _decode_bytes(name: str, value: bytes, utf_16: tuple[str, str]) -> str:
     if name in _VERSIONS:
-        return _cleaned(value.decode("ascii"))
+        return _clean_text(value.decode("ascii"))
     if name in _CODED_TEXTS:
-        return _coded_text(value, utf_16)
+        return _decode_coded_text(value, utf_16)
     raise TypeError("binary")
 
 
-def _coded_text(value: bytes, utf_16: tuple[str, str]) -> str:
+def _decode_coded_text(value: bytes, utf_16: tuple[str, str]) -> str:
     """Return the text behind its eight bytes of character code (EXIF 3.0 §4.6.5, UserComment).
 
     UNICODE is UTF-16 in the order of its mark or of the file; writers that took the other order
@@ -133,35 +133,35 @@ def _coded_text(value: bytes, utf_16: tuple[str, str]) -> str:
     """
     code, text = value[:8].rstrip(b"\0 ").upper(), value[8:]
     if code == b"ASCII":
-        return _repaired(text.decode("latin-1"))
+        return _repair_text(text.decode("latin-1"))
     if code == b"UNICODE":
         marked = text.startswith((b"\xff\xfe", b"\xfe\xff"))
         for codec in ("utf-16",) if marked else utf_16:
             with suppress(UnicodeDecodeError):
-                return _cleaned(text[: len(text) // 2 * 2].decode(codec))
+                return _clean_text(text[: len(text) // 2 * 2].decode(codec))
     raise ValueError("no known character code")
 
 
-def _text_or_number(value: object) -> str | float | None:
+def _to_text_or_number(value: object) -> str | float | None:
     if isinstance(value, str):
-        return _repaired(value)
+        return _repair_text(value)
     if isinstance(value, int | Real):
-        return _number(value)
+        return _to_number(value)
     raise TypeError("neither text nor number")
 
 
-def _repaired(text: str) -> str:
+def _repair_text(text: str) -> str:
     """The text, taken as UTF-8 where its bytes are: Pillow reads every text as Latin-1."""
     with suppress(UnicodeError):
         text = text.encode("latin-1").decode()
-    return _cleaned(text)
+    return _clean_text(text)
 
 
-def _cleaned(text: str) -> str:
-    return text.translate(_UNWANTED)[:LONGEST_TEXT].rstrip(" ")
+def _clean_text(text: str) -> str:
+    return text.translate(_UNWANTED)[:MAX_TEXT_CHARACTERS].rstrip(" ")
 
 
-def _number(value: int | Real) -> float | None:
+def _to_number(value: int | Real) -> float | None:
     """An int where it is whole, None where it is not finite; raise OverflowError beyond 64 bits."""
     if isinstance(value, int):
         if value not in _INTEGERS:
@@ -173,7 +173,7 @@ def _number(value: int | Real) -> float | None:
     return int(number) if number.is_integer() and abs(number) <= _EXACT_IN_FLOAT else number
 
 
-def _degrees(value: object, ref: object, hemispheres: tuple[str, str], limit: int) -> float:
+def _to_degrees(value: object, ref: object, hemispheres: tuple[str, str], limit: int) -> float:
     """Degrees, minutes and seconds as one number; raise ValueError where they are no angle."""
     hemisphere = ref[:1].upper() if isinstance(ref, str) else None
     if hemisphere not in hemispheres:

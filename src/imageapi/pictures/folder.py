@@ -18,18 +18,18 @@ from uuid import uuid4
 from obstore.store import LocalStore
 
 from imageapi.pictures.deadlines import StoreDeadlines
-from imageapi.pictures.errors import NotInStore, StoreAway
+from imageapi.pictures.errors import ObjectNotFound, StoreUnavailable
 from imageapi.pictures.keeping import (
     CHUNK_BYTES,
-    Incoming,
-    Kept,
-    Staged,
-    checked,
-    discarded,
-    in_thread,
-    listed,
-    swept,
-    translated,
+    StagedFile,
+    StoredObject,
+    StoreWriter,
+    discard,
+    list_objects,
+    remove_stale,
+    run_in_disk_thread,
+    translate_store_errors,
+    validate_key,
 )
 
 _STAGING = ".incoming"
@@ -56,43 +56,47 @@ class Folder:
         self._local = LocalStore(root)
 
     @asynccontextmanager
-    async def incoming(self, key: str) -> AsyncIterator[Incoming]:
+    async def open_writer(self, key: str) -> AsyncIterator[StoreWriter]:
         """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
-        staged, key = self._staged(), checked(key)
+        staged, key = self._staged(), validate_key(key)
 
         async def finish() -> None:
-            with translated():
-                await in_thread(self._place, staged, key, seconds=self._deadlines.write_seconds)
+            with translate_store_errors():
+                await run_in_disk_thread(
+                    self._place, staged, key, seconds=self._deadlines.write_seconds
+                )
 
         try:
-            with translated():
+            with translate_store_errors():
                 await self._ask(staged.open)
-            yield Incoming(staged, self._deadlines.answer_seconds, finish)
+            yield StoreWriter(staged, self._deadlines.answer_seconds, finish)
         finally:
-            await discarded(staged, self._deadlines.answer_seconds)
+            await discard(staged, self._deadlines.answer_seconds)
 
     async def put(self, key: str, content: bytes) -> None:
         """Keep something small, whole or not at all."""
-        with translated():
-            await in_thread(self._put, checked(key), content, seconds=self._deadlines.write_seconds)
+        with translate_store_errors():
+            await run_in_disk_thread(
+                self._put, validate_key(key), content, seconds=self._deadlines.write_seconds
+            )
 
     async def get(self, key: str) -> bytes:
         """All of it."""
         async with self._reading():
-            return await self._ask((self.root / checked(key)).read_bytes)
+            return await self._ask((self.root / validate_key(key)).read_bytes)
 
     async def stream(
         self, key: str, start: int = 0, end: int | None = None
     ) -> AsyncGenerator[bytes, None]:
         """The bytes from `start` to before `end`, in chunks."""
-        path, at = self.root / checked(key), start
+        path, at = self.root / validate_key(key), start
         with ExitStack() as held:
             async with self._reading():
                 file = await self._ask(lambda: held.enter_context(FileIO(path)))
                 file.seek(start)
             while end is None or at < end:
                 most = CHUNK_BYTES if end is None else min(CHUNK_BYTES, end - at)
-                with translated():
+                with translate_store_errors():
                     chunk = await self._ask(file.read, most)
                 if not chunk:
                     return
@@ -102,56 +106,56 @@ class Folder:
     async def size(self, key: str) -> int:
         """How many bytes there are."""
         async with self._reading():
-            return (await self._ask(_regular, self.root / checked(key))).st_size
+            return (await self._ask(_stat_regular_file, self.root / validate_key(key))).st_size
 
     async def delete(self, key: str) -> None:
         """Have nothing under the key, and no empty folders above it."""
-        with suppress(NotInStore):
+        with suppress(ObjectNotFound):
             async with self._reading():
-                await self._ask(self._delete, checked(key))
+                await self._ask(self._delete, validate_key(key))
 
-    async def list(self, prefix: str = "") -> AsyncIterator[Kept]:
+    async def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
         """What is kept, in no order."""
-        with translated():
+        with translate_store_errors():
             await self._ask(self._check_there)
-        async for each in listed(self._local, prefix):
+        async for each in list_objects(self._local, prefix):
             if not each.key.startswith(f"{_STAGING}/"):
                 yield each
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
         """The file itself."""
-        path = self.root / checked(key)
+        path = self.root / validate_key(key)
         async with self._reading():
-            await self._ask(_regular, path)
+            await self._ask(_stat_regular_file, path)
         yield path
 
     async def sweep(self, older_than: timedelta) -> int:
         """Remove staged files that were not written to for so long."""
-        with translated():
-            return await self._ask(swept, self._staging, "*", older_than)
+        with translate_store_errors():
+            return await self._ask(remove_stale, self._staging, "*", older_than)
 
     @asynccontextmanager
     async def _reading(self) -> AsyncIterator[None]:
         try:
-            with translated(NotInStore):
+            with translate_store_errors(ObjectNotFound):
                 yield
-        except NotInStore:
-            with translated():
+        except ObjectNotFound:
+            with translate_store_errors():
                 await self._ask(self._check_there)
             raise
 
     async def _ask(self, work: Callable[..., T], *arguments: object) -> T:
         """What the work returns, which the disk has to answer in time; raises TimeoutError."""
-        return await in_thread(work, *arguments, seconds=self._deadlines.answer_seconds)
+        return await run_in_disk_thread(work, *arguments, seconds=self._deadlines.answer_seconds)
 
     def _check_there(self) -> None:
-        """Raise StoreAway where the folder is gone: a disk that is not mounted has lost nothing."""
+        """Raise StoreUnavailable if the folder is gone: the disk may not be mounted."""
         if not os.access(self._staging, os.F_OK):
-            raise StoreAway
+            raise StoreUnavailable
 
-    def _staged(self) -> Staged:
-        return Staged(self._staging / str(uuid4()))
+    def _staged(self) -> StagedFile:
+        return StagedFile(self._staging / str(uuid4()))
 
     def _put(self, key: str, content: bytes) -> None:
         staged = self._staged()
@@ -162,7 +166,7 @@ class Folder:
         finally:
             staged.discard()
 
-    def _place(self, staged: Staged, key: str) -> None:
+    def _place(self, staged: StagedFile, key: str) -> None:
         """Move what is staged to its key, so that it survives a power cut on return."""
         staged.sync()
         target = self.root / key
@@ -193,7 +197,7 @@ class Folder:
         return [self.root / above for above in Path(key).parents[:-1]]
 
 
-def _regular(path: Path) -> os.stat_result:
+def _stat_regular_file(path: Path) -> os.stat_result:
     found = path.stat()
     if not S_ISREG(found.st_mode):
         raise FileNotFoundError

@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-LONGEST_HEAD = 64
+MAGIC_BYTES = 64
 """How many of a file's first bytes are enough to tell."""
 
 MEDIA_TYPES: Mapping[str, str] = {
@@ -17,7 +17,7 @@ MEDIA_TYPES: Mapping[str, str] = {
 }
 """The formats that are read, and what each is called in HTTP (IANA media types)."""
 
-_BEGINNINGS = {
+_MAGIC_NUMBERS = {
     b"\xff\xd8\xff": "jpg",
     b"\x89PNG\r\n\x1a\n": "png",
     b"GIF87a": "gif",
@@ -38,17 +38,17 @@ _BRANDS = {
 }
 
 
-def sniff(head: bytes) -> str | None:
+def detect_format(head: bytes) -> str | None:
     """The name of the format in MEDIA_TYPES, or None for all that is not read."""
-    for beginning, name in _BEGINNINGS.items():
+    for beginning, name in _MAGIC_NUMBERS.items():
         if head.startswith(beginning):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
-    return _sniff_boxes(head) if head[4:8] == b"ftyp" else None
+    return _detect_heif_format(head) if head[4:8] == b"ftyp" else None
 
 
-def _sniff_boxes(head: bytes) -> str | None:
+def _detect_heif_format(head: bytes) -> str | None:
     """ISO/IEC 14496-12 §4.3: the brand that comes first among the major and the compatible."""
     box = head[: int.from_bytes(head[:4])]
     major = box[8:12]

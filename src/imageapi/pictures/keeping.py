@@ -18,26 +18,26 @@ from typing import TypeVar
 from obstore.exceptions import BaseError
 from obstore.store import ObjectStore
 
-from imageapi.pictures.errors import NotInStore, StoreAway
+from imageapi.pictures.errors import ObjectNotFound, StoreUnavailable
 
 #: What is written, and handed out, at once.
 CHUNK_BYTES = 1024**2
 
 #: A name within a key. None leads elsewhere.
-PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+"
+KEY_PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+"
 
-_KEY = re.compile(rf"(?!\.incoming(?:/|$)){PART}(?:/{PART})*")
+_KEY = re.compile(rf"(?!\.incoming(?:/|$)){KEY_PART}(?:/{KEY_PART})*")
 #: So many ask disks at once.
-MOST_THREADS = 16
+MAX_DISK_THREADS = 16
 
-_LISTED_AT_ONCE = 1000
+_LIST_PAGE_OBJECTS = 1000
 _MISSING = (FileNotFoundError, IsADirectoryError, NotADirectoryError)
 
 T = TypeVar("T")
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class StoredObject:
     """Something that a store has."""
 
     key: str
@@ -45,31 +45,33 @@ class Kept:
     modified: datetime
 
 
-def checked(key: str) -> str:
+def validate_key(key: str) -> str:
     """The key. It is ours, so that another than we make is a mistake of this program."""
     assert _KEY.fullmatch(key), f"not a key: {key!r}"
     return key
 
 
 @contextmanager
-def translated(missing: type[StoreAway | NotInStore] = StoreAway) -> Iterator[None]:
+def translate_store_errors(
+    missing: type[StoreUnavailable | ObjectNotFound] = StoreUnavailable,
+) -> Iterator[None]:
     """What the disk or the bucket raises, as an error of ours."""
     try:
         yield
     except _MISSING as error:
         raise missing from error
     except (BaseError, OSError) as error:
-        raise StoreAway from error
+        raise StoreUnavailable from error
 
 
-async def in_thread(work: Callable[..., T], *arguments: object, seconds: float) -> T:
+async def run_in_disk_thread(work: Callable[..., T], *arguments: object, seconds: float) -> T:
     """What `work` returns in a thread. When cancelled, return no sooner than the thread does.
 
     So whoever is cancelled may close and remove what the thread was working on. But a disk that
     does not answer in so many seconds is a TimeoutError; its thread is left to itself.
     """
     loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(_threads(), partial(work, *arguments))
+    running = loop.run_in_executor(_get_disk_threads(), partial(work, *arguments))
     deadline = loop.time() + seconds
     is_cancelled = False
     while not running.done() and loop.time() < deadline:
@@ -89,27 +91,27 @@ async def in_thread(work: Callable[..., T], *arguments: object, seconds: float) 
 
 
 @cache
-def _threads() -> ThreadPoolExecutor:
+def _get_disk_threads() -> ThreadPoolExecutor:
     """Threads that may all hang, without anybody else's standing still."""
-    return ThreadPoolExecutor(MOST_THREADS, "disk")
+    return ThreadPoolExecutor(MAX_DISK_THREADS, "disk")
 
 
-async def listed(
+async def list_objects(
     store: ObjectStore, prefix: str, seconds: float | None = None
-) -> AsyncIterator[Kept]:
+) -> AsyncIterator[StoredObject]:
     """What is kept under the prefix. A page may take this long."""
-    pages = store.list(prefix or None, chunk_size=_LISTED_AT_ONCE)
+    pages = store.list(prefix or None, chunk_size=_LIST_PAGE_OBJECTS)
     while True:
-        with translated():
+        with translate_store_errors():
             async with asyncio.timeout(seconds):
                 page = await anext(pages, None)
         if page is None:
             return
         for each in page:
-            yield Kept(each["path"], each["size"], each["last_modified"])
+            yield StoredObject(each["path"], each["size"], each["last_modified"])
 
 
-class Staged:
+class StagedFile:
     """A file for one's own use, until it is moved to its place or discarded.
 
     One thread works on it at a time: one that was given up may still do so.
@@ -149,21 +151,21 @@ class Staged:
                 self.path.unlink()
 
 
-async def discarded(staged: Staged, seconds: float) -> None:
+async def discard(staged: StagedFile, seconds: float) -> None:
     """Have it discarded, now or, after so many seconds, when the disk answers again."""
     with suppress(TimeoutError):
-        await in_thread(staged.discard, seconds=seconds)
+        await run_in_disk_thread(staged.discard, seconds=seconds)
 
 
-class Incoming:
+class StoreWriter:
     """A picture on its way into a store. It is for one task at a time.
 
-    Every method raises StoreAway; after that, and after `keep`, there is no more to be done.
+    Every method raises StoreUnavailable; after that, and after `keep`, there is no more to be done.
     """
 
     def __init__(
         self,
-        staged: Staged,
+        staged: StagedFile,
         disk_seconds: float,
         finish: Callable[[], Awaitable[None]],
         send: Callable[[bytes], Awaitable[None]] | None = None,
@@ -185,30 +187,30 @@ class Incoming:
         """Take what comes next. It may wait in memory until there is 1 MiB of it."""
         self._waiting += chunk
         if len(self._waiting) >= CHUNK_BYTES:
-            await self.flushed()
+            await self.flush()
 
-    async def flushed(self) -> Path:
+    async def flush(self) -> Path:
         """The file, with all that was written until now in it."""
         if not self._usable:
-            raise StoreAway
+            raise StoreUnavailable
         self._usable = False  # what fails or is cancelled half way cannot be taken up again
         waiting, self._waiting = bytes(self._waiting), bytearray()
         if waiting:
-            with translated():
-                await in_thread(self._staged.write, waiting, seconds=self._disk_seconds)
+            with translate_store_errors():
+                await run_in_disk_thread(self._staged.write, waiting, seconds=self._disk_seconds)
             if self._send is not None:
                 await self._send(waiting)
         self._usable = True
         return self.path
 
-    async def keep(self) -> None:
+    async def commit(self) -> None:
         """Have all of it under the key, durable. When cancelled: whole or not at all."""
-        await self.flushed()
+        await self.flush()
         self._usable = False
         await self._finish()
 
 
-def swept(folder: Path, pattern: str, older_than: timedelta) -> int:
+def remove_stale(folder: Path, pattern: str, older_than: timedelta) -> int:
     """Remove the folder's files of such names that were not written to for so long."""
     count = 0
     for path in folder.glob(pattern):

@@ -27,14 +27,14 @@ _VIEW = re.compile(
 )
 
 
-def rendition_name(size: str, view: View) -> str:
+def build_rendition_name(size: str, view: View) -> str:
     """The file name of a view in one of the sizes, such as ``mini-120-r90.jpg``."""
     rotated = f"-r{view.rotation}" if view.rotation else ""
     cropped = "" if view.crop is None else "-c" + "_".join(map(repr, view.crop))
     return f"{size}-{view.longest_edge}{rotated}{cropped}.jpg"
 
 
-def view_of(name: str) -> View | None:
+def parse_view(name: str) -> View | None:
     """The view that a rendition's name says; None for what is no rendition's name."""
     parts = _VIEW.fullmatch(name)
     if parts is None:
@@ -44,17 +44,17 @@ def view_of(name: str) -> View | None:
     return View(int(longest_edge), int(rotation or 0), crop)
 
 
-def store_key(album_id: str, picture: UUID, name: str) -> str:
+def build_store_key(album_id: str, picture: UUID, name: str) -> str:
     """Where the picture's original, or a rendition of it, lies in the store."""
     return f"{album_id}/{picture}/{name}"
 
 
-def original_name(format_: str) -> str:
+def build_original_name(format_: str) -> str:
     """The file name of an original in its path."""
     return f"{ORIGINAL}.{format_}"
 
 
-def signature(asset_key: bytes, name: str) -> str:
+def sign(asset_key: bytes, name: str) -> str:
     """What lets its bearer see the picture of this name: 22 characters of base64url."""
     digest = hmac.digest(asset_key, name.encode(), sha256)[:_SIGNATURE_BYTES]
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
@@ -62,19 +62,19 @@ def signature(asset_key: bytes, name: str) -> str:
 
 def is_signed(asset_key: bytes, name: str, given: str) -> bool:
     """Whether ``given`` is the name's signature, in a time that does not tell how nearly."""
-    return hmac.compare_digest(signature(asset_key, name).encode(), given.encode())
+    return hmac.compare_digest(sign(asset_key, name).encode(), given.encode())
 
 
-def asset_path(album_id: str, public_id: str, asset_key: bytes, name: str) -> str:
+def build_asset_path(album_id: str, public_id: str, asset_key: bytes, name: str) -> str:
     """The path under which the service shows the picture of this name."""
-    return f"/assets/{album_id}/{public_id}/{signature(asset_key, name)}/{name}"
+    return f"/assets/{album_id}/{public_id}/{sign(asset_key, name)}/{name}"
 
 
-def asset_paths(
+def build_asset_paths(
     album_id: str, public_id: str, asset_key: bytes, views: Mapping[str, View]
 ) -> dict[str, str]:
     """The paths of views by the name of their size."""
     return {
-        size: asset_path(album_id, public_id, asset_key, rendition_name(size, view))
+        size: build_asset_path(album_id, public_id, asset_key, build_rendition_name(size, view))
         for size, view in views.items()
     }

@@ -24,8 +24,8 @@ class View:
             return 0, 0, width, height
         sideways = self.rotation % 180 > 0
         turned_width, turned_height = (height, width) if sideways else (width, height)
-        left, wide = _within(self.crop[0], self.crop[2], turned_width)
-        top, high = _within(self.crop[1], self.crop[3], turned_height)
+        left, wide = _clamp(self.crop[0], self.crop[2], turned_width)
+        top, high = _clamp(self.crop[1], self.crop[3], turned_height)
         match self.rotation % 360:
             case 90:
                 return top, turned_width - left - wide, high, wide
@@ -41,7 +41,7 @@ class View:
         return min(1.0, self.longest_edge / max(self.region(width, height)[2:]))
 
 
-def _within(start: float, length: float, end: int) -> tuple[float, float]:
+def _clamp(start: float, length: float, end: int) -> tuple[float, float]:
     """Start and length of what lies between 0 and the end, and at least 1 of it."""
     first = min(max(start, 0), end - 1)
     return first, min(max(start + length - first, 1), end - first)

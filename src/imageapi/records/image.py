@@ -10,7 +10,7 @@ from typing import Annotated, Any, Literal, Self
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
 from imageapi.records.values import (
-    MOST_TAGS,
+    MAX_TAGS,
     AlbumId,
     ByteCount,
     Digest,
@@ -27,14 +27,14 @@ from imageapi.records.values import (
     Rotation,
     Tag,
     UtcSecond,
+    invalid_value,
     never_null,
-    unfit,
 )
 
 
 def _not_null(value: object) -> object:
     if value is None:
-        raise unfit("must be an object, or left out")
+        raise invalid_value("must be an object, or left out")
     return value
 
 
@@ -63,7 +63,7 @@ class Infos(BaseModel):
     resource_type: Literal["image"] = Field(description="Always `image`")
     tags: list[Tag] = Field(
         min_length=1,
-        max_length=1 + MOST_TAGS,
+        max_length=1 + MAX_TAGS,
         description="The album's id, then the tags that people gave, in the order given",
     )
     type: Literal["private"] = Field(description="Always `private`")
@@ -111,9 +111,9 @@ class Image(BaseModel):
     @model_validator(mode="after")
     def _tags_begin_with_the_album(self) -> Self:
         if self.infos.tags[0] != self.album_id:
-            raise unfit("infos.tags: must begin with the album's id")
+            raise invalid_value("infos.tags: must begin with the album's id")
         if len(set(self.infos.tags)) < len(self.infos.tags):
-            raise unfit("infos.tags: must not hold a tag twice")
+            raise invalid_value("infos.tags: must not hold a tag twice")
         return self
 
     def record(self, time_zone: tzinfo) -> str:

@@ -7,10 +7,10 @@ from pydantic import ValidationError
 
 from imageapi.records.image import Image
 
-DEEPEST_JSON = 32
+MAX_JSON_DEPTH = 32
 
 
-class UnfitRecord(ValueError):
+class InvalidRecord(ValueError):
     """A record cannot be taken: ``field`` is a dotted path, ``reason`` follows it in a sentence."""
 
     def __init__(self, field: str, reason: str) -> None:
@@ -19,30 +19,32 @@ class UnfitRecord(ValueError):
         self.reason = reason
 
 
-def read_record(value: object, *, is_plain: bool = False) -> Image:
-    """Return the image that the value describes in the documented shape; raise UnfitRecord.
+def parse_record(value: object, *, is_plain: bool = False) -> Image:
+    """Return the image that the value describes in the documented shape; raise InvalidRecord.
 
     ``is_plain`` says that whoever read the JSON has seen nothing that UTF-8 or PostgreSQL has no
     room for; else all of the value is looked through, which takes a third of the time.
     """
     if not isinstance(value, dict):
-        raise UnfitRecord("", "must be an object")
+        raise InvalidRecord("", "must be an object")
     if not is_plain:
-        for field, reason in _unfit_values(value, (), DEEPEST_JSON):
-            raise UnfitRecord(field, reason)
+        for field, reason in _find_invalid_values(value, (), MAX_JSON_DEPTH):
+            raise InvalidRecord(field, reason)
     try:
         return Image.model_validate(value)
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        raise UnfitRecord(
+        raise InvalidRecord(
             ".".join(str(part) for part in first["loc"]), _lower_first(first["msg"])
         ) from error
 
 
-def _unfit_values(value: object, path: tuple[str, ...], levels: int) -> Iterator[tuple[str, str]]:
+def _find_invalid_values(
+    value: object, path: tuple[str, ...], levels: int
+) -> Iterator[tuple[str, str]]:
     """Where the value holds what JSON in UTF-8, or PostgreSQL, has no room for, and why."""
     if isinstance(value, str):
-        reason = _unfit_text(value)
+        reason = _find_invalid_text(value)
     elif isinstance(value, float):
         reason = None if math.isfinite(value) else "must be a finite number"
     elif isinstance(value, dict | list):
@@ -53,15 +55,15 @@ def _unfit_values(value: object, path: tuple[str, ...], levels: int) -> Iterator
         yield ".".join(path), reason
     elif isinstance(value, dict):
         for key, inner in value.items():
-            if (reason := _unfit_text(key)) is not None:
+            if (reason := _find_invalid_text(key)) is not None:
                 yield ".".join(path), f"has a key that {reason}"
-            yield from _unfit_values(inner, (*path, key), levels - 1)
+            yield from _find_invalid_values(inner, (*path, key), levels - 1)
     elif isinstance(value, list):
         for position, inner in enumerate(value):
-            yield from _unfit_values(inner, (*path, str(position)), levels - 1)
+            yield from _find_invalid_values(inner, (*path, str(position)), levels - 1)
 
 
-def _unfit_text(text: str) -> str | None:
+def _find_invalid_text(text: str) -> str | None:
     if "\0" in text:
         return "must not hold a NUL character"
     try:

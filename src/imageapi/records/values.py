@@ -20,8 +20,8 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from imageapi.records.ids import ALBUM_ID, PUBLIC_ID
 
-LONGEST_TAG = 100
-MOST_TAGS = 100
+MAX_TAG_CHARACTERS = 100
+MAX_TAGS = 100
 
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:[Zz]|[+-][0-2]\d:[0-5]\d)", re.ASCII
@@ -31,7 +31,7 @@ _CONTROL = re.compile(f"[{_CC}]")
 FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
 _MILLISECOND_DIGITS = 3
-_TO_THE_SECOND = len("2016-02-15T13:02:58")
+_SECONDS_CHARACTERS = len("2016-02-15T13:02:58")
 
 
 def never_null(schema: dict[str, Any]) -> None:
@@ -40,13 +40,13 @@ def never_null(schema: dict[str, Any]) -> None:
     schema |= kind
 
 
-def unfit(message: str) -> PydanticCustomError:
+def invalid_value(message: str) -> PydanticCustomError:
     """The error that says why a value is refused; the message follows the field's name."""
     return PydanticCustomError("unfit", "{why}", {"why": message})
 
 
 @dataclass(frozen=True, slots=True)
-class Checked:
+class PlainCheck:
     """As Pydantic's PlainValidator, which would also call Python for each value that is written."""
 
     check: Callable[[object], object]
@@ -56,69 +56,71 @@ class Checked:
         return core_schema.no_info_plain_validator_function(self.check)
 
 
-def _number(value: object) -> int | float:
+def _check_number(value: object) -> int | float:
     """A JSON number of the kind it was written in: 36 stays 36, and 0.0 stays 0.0."""
     if type(value) not in (int, float):
-        raise unfit("must be a number")
+        raise invalid_value("must be a number")
     assert isinstance(value, int | float)
     if isinstance(value, float) and not math.isfinite(value):
-        raise unfit("must be a finite number")
+        raise invalid_value("must be a finite number")
     return value
 
 
-def _between(low: float, high: float) -> Checked:
+def _check_between(low: float, high: float) -> PlainCheck:
     def check(value: object) -> int | float:
-        number = _number(value)
+        number = _check_number(value)
         if not low <= number <= high:
-            raise unfit(f"must be between {low} and {high}")
+            raise invalid_value(f"must be between {low} and {high}")
         return number
 
-    return Checked(check)
+    return PlainCheck(check)
 
 
-def _position(value: object) -> list[int | float]:
+def _check_position(value: object) -> list[int | float]:
     if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - latitude, longitude
-        raise unfit("must be [latitude, longitude] or null")
-    latitude, longitude = _number(value[0]), _number(value[1])
+        raise invalid_value("must be [latitude, longitude] or null")
+    latitude, longitude = _check_number(value[0]), _check_number(value[1])
     if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):  # noqa: PLR2004 - degrees
-        raise unfit("must be [-90 to 90, -180 to 180] degrees")
+        raise invalid_value("must be [-90 to 90, -180 to 180] degrees")
     return value
 
 
-def _date(value: object) -> datetime:
+def _parse_date(value: object) -> datetime:
     """RFC 3339 with its offset, to the millisecond."""
     match = _DATE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
-        raise unfit("must be a date and time with an offset, as 2016-02-15T13:02:58.531+01:00")
+        raise invalid_value(
+            "must be a date and time with an offset, as 2016-02-15T13:02:58.531+01:00"
+        )
     if (match[1] or "")[_MILLISECOND_DIGITS:].strip("0"):
-        raise unfit("must not be finer than a millisecond")
+        raise invalid_value("must not be finer than a millisecond")
     try:
         date = datetime.fromisoformat(match[0].upper())
     except ValueError as error:
-        raise unfit("must be a date and time that exists") from error
+        raise invalid_value("must be a date and time that exists") from error
     if not (FIRST_DATE.year < date.year < LAST_DATE.year - 1 or FIRST_DATE <= date < LAST_DATE):
-        raise unfit("must lie between 1970 and 9999")
+        raise invalid_value("must lie between 1970 and 9999")
     return date
 
 
-def _utc_second(value: object) -> str:
-    date = _date(value)
+def _parse_utc_second(value: object) -> str:
+    date = _parse_date(value)
     if date.microsecond:
-        raise unfit("must be whole seconds")
-    return f"{date.astimezone(UTC).isoformat()[:_TO_THE_SECOND]}Z"
+        raise invalid_value("must be whole seconds")
+    return f"{date.astimezone(UTC).isoformat()[:_SECONDS_CHARACTERS]}Z"
 
 
-def _tag(value: str) -> str:
+def _check_tag(value: str) -> str:
     if value.isascii() and value.isprintable() and value == value.strip():
         return value
     if value != unicodedata.normalize("NFC", value).strip():
-        raise unfit("must be trimmed and in Unicode's normal form C")
+        raise invalid_value("must be trimmed and in Unicode's normal form C")
     if _CONTROL.search(value):
-        raise unfit("must not hold control characters")
+        raise invalid_value("must not hold control characters")
     return value
 
 
-def _normal(value: object) -> object:
+def _normalize_tag(value: object) -> object:
     return unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else value
 
 
@@ -127,23 +129,23 @@ _LATITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -90, "maximum": 90}
 _LONGITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -180, "maximum": 180}
 _DATE_SCHEMA = {"type": "string", "format": "date-time"}
 
-_MOST = 10**12
-_MEASURE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": 0, "maximum": _MOST}
+_MAX_MEASURE = 10**12
+_MEASURE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": 0, "maximum": _MAX_MEASURE}
 
-Measure = Annotated[int | float, _between(0, _MOST), WithJsonSchema(_MEASURE_SCHEMA)]
+Measure = Annotated[int | float, _check_between(0, _MAX_MEASURE), WithJsonSchema(_MEASURE_SCHEMA)]
 Latitude = Annotated[
     int | float,
-    _between(-90, 90),
+    _check_between(-90, 90),
     WithJsonSchema(_LATITUDE_SCHEMA),
 ]
 Longitude = Annotated[
     int | float,
-    _between(-180, 180),
+    _check_between(-180, 180),
     WithJsonSchema(_LONGITUDE_SCHEMA),
 ]
 Position = Annotated[
     list[int | float],
-    Checked(_position),
+    PlainCheck(_check_position),
     WithJsonSchema(
         {
             "type": "array",
@@ -157,7 +159,7 @@ Position = Annotated[
 #: Always with a decimal point, whatever it came as.
 Pixels = Annotated[
     float,
-    Field(strict=True, ge=0, le=_MOST, allow_inf_nan=False),
+    Field(strict=True, ge=0, le=_MAX_MEASURE, allow_inf_nan=False),
     WithJsonSchema(_MEASURE_SCHEMA),
 ]
 _INT_32 = {"format": "int32"}
@@ -178,12 +180,12 @@ Rotation = Annotated[
 #: Milliseconds, and the offset that the value has.
 Moment = Annotated[
     datetime,
-    Checked(_date),
+    PlainCheck(_parse_date),
     PlainSerializer(lambda date: date.isoformat(timespec="milliseconds"), return_type=str),
     WithJsonSchema(_DATE_SCHEMA),
 ]
 #: UTC, whole seconds, ``Z``: kept as its text.
-UtcSecond = Annotated[str, Checked(_utc_second), WithJsonSchema(_DATE_SCHEMA)]
+UtcSecond = Annotated[str, PlainCheck(_parse_utc_second), WithJsonSchema(_DATE_SCHEMA)]
 
 Text = Annotated[str, Field(strict=True)]
 AlbumId = Annotated[Text, StringConstraints(pattern=rf"^{ALBUM_ID.pattern}$")]
@@ -194,13 +196,15 @@ PublicId = Annotated[
 ]
 Digest = Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
 FormatName = Annotated[Text, StringConstraints(pattern=r"^[a-z0-9]{1,16}$")]
-Tag = Annotated[Text, StringConstraints(min_length=1, max_length=LONGEST_TAG), AfterValidator(_tag)]
+Tag = Annotated[
+    Text, StringConstraints(min_length=1, max_length=MAX_TAG_CHARACTERS), AfterValidator(_check_tag)
+]
 GIVEN_TAG_SCHEMA = {
     "type": "string",
-    "pattern": rf"^\s*[^\s{_CC}]([^{_CC}]{{0,{LONGEST_TAG - 2}}}[^\s{_CC}])?\s*$",
+    "pattern": rf"^\s*[^\s{_CC}]([^{_CC}]{{0,{MAX_TAG_CHARACTERS - 2}}}[^\s{_CC}])?\s*$",
 }
 #: A tag as somebody types it: trimmed, and brought to Unicode's normal form C.
-GivenTag = Annotated[Tag, BeforeValidator(_normal), WithJsonSchema(GIVEN_TAG_SCHEMA)]
+GivenTag = Annotated[Tag, BeforeValidator(_normalize_tag), WithJsonSchema(GIVEN_TAG_SCHEMA)]
 #: Where a rendition is found: a path of this service, or an address elsewhere.
 RenditionPath = Annotated[
     Text, StringConstraints(max_length=2048, pattern=r"^(/|https?://)[!-~]*$")

@@ -10,19 +10,19 @@ from stat import S_ISREG
 from tempfile import TemporaryFile
 from typing import IO
 
-from imageapi.albums.rendering import Rendering
-from imageapi.database.copying import Lines
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.database.copying import CopyLines
 from imageapi.database.engine import Database
-from imageapi.database.errors import RecordTwice
-from imageapi.database.transfers import Added, add_images
+from imageapi.database.errors import DuplicateRecord
+from imageapi.database.transfers import ImportResult, add_images
 from imageapi.transfer.parts import parts
-from imageapi.transfer.reader import Reader, UnfitPart
+from imageapi.transfer.reader import InvalidPart, Reader
 from imageapi.transfer.readers import ReaderDied, Readers
 
 CHUNK_BYTES = 256 * 1024
 
 #: Called with the number of bytes read since it was last called.
-Progressed = Callable[[int], object]
+ReportProgress = Callable[[int], object]
 
 
 class ImportRefused(Exception):
@@ -32,20 +32,24 @@ class ImportRefused(Exception):
 class Importer:
     """Reads files of records, remembering where it is, so that a refusal can say where."""
 
-    def __init__(self, rendering: Rendering, album_id: str | None, progress: Progressed) -> None:
-        self._rendering = rendering
+    def __init__(
+        self, serializer: RecordSerializer, album_id: str | None, progress: ReportProgress
+    ) -> None:
+        self._serializer = serializer
         self._album_id = album_id
         self._progress = progress
         self._starts: list[tuple[int, str]] = []
         self._count = 0
 
-    async def run(self, database: Database, sources: Iterable[tuple[str, IO[bytes]]]) -> Added:
+    async def run(
+        self, database: Database, sources: Iterable[tuple[str, IO[bytes]]]
+    ) -> ImportResult:
         """Add the records of every source, given as name and open file; raise ImportRefused."""
-        readers = Readers(Reader(self._rendering, self._album_id))
+        readers = Readers(Reader(self._serializer, self._album_id))
         try:
             async with aclosing(self._lines(readers, sources)) as lines:
-                return await add_images(database, lines, self._rendering.name)
-        except RecordTwice as error:
+                return await add_images(database, lines, self._serializer.name)
+        except DuplicateRecord as error:
             first, second = self._place(error.first), self._place(error.second)
             raise ImportRefused(f"{second}: public_id: is that of {first} too") from error
         finally:
@@ -53,7 +57,7 @@ class Importer:
 
     async def _lines(
         self, readers: Readers, sources: Iterable[tuple[str, IO[bytes]]]
-    ) -> AsyncGenerator[Lines]:
+    ) -> AsyncGenerator[CopyLines]:
         for name, file in sources:
             self._starts.append((self._count, name))
             try:
@@ -61,7 +65,7 @@ class Importer:
                     async for lines in each:
                         yield lines
                         self._count += lines.count
-            except UnfitPart as error:
+            except InvalidPart as error:
                 place = self._place(self._count + error.index)
                 raise ImportRefused(f"{place}: {error}") from error
             except ReaderDied as error:
@@ -90,12 +94,12 @@ def open_source(path: Path) -> IO[bytes]:
         raise ImportRefused("standard input: is closed")
     try:
         file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
-        return file if S_ISREG(os.fstat(file.fileno()).st_mode) else _whole(file)
+        return file if S_ISREG(os.fstat(file.fileno()).st_mode) else _read_to_temporary_file(file)
     except OSError as error:
         raise ImportRefused(f"{path}: {error.strerror or 'cannot be read'}") from error
 
 
-def _whole(file: IO[bytes]) -> IO[bytes]:
+def _read_to_temporary_file(file: IO[bytes]) -> IO[bytes]:
     with file:
         whole = TemporaryFile()  # noqa: SIM115  # the caller's
         shutil.copyfileobj(file, whole, CHUNK_BYTES)

@@ -10,12 +10,12 @@ from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import NamedTuple
 
-from imageapi.records.reading import DEEPEST_JSON
+from imageapi.records.reading import MAX_JSON_DEPTH
 
 #: One element may be this long, in characters.
-LONGEST_ELEMENT = 4 * 1024 * 1024
+MAX_ELEMENT_CHARACTERS = 4 * 1024 * 1024
 #: NUL, and halves of surrogate pairs: unescaped, the text would be no JSON, or no UTF-8.
-_UNFIT_UNITS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
+_INVALID_UNITS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
 _WHITESPACE = " \t\r\n"
 
 
@@ -92,13 +92,13 @@ class _Text:
             try:
                 self._numbers.are_finite = True
                 value, end = self._numbers.decoder.raw_decode(self._buffer, self.position)
-            except _KeyTwice as error:
+            except _DuplicateKey as error:
                 raise UnreadableArray(index, f"has the key {error} twice") from error
             except RecursionError as error:
                 raise UnreadableArray(index, "is nested too deep") from error
             except json.JSONDecodeError as error:
                 # Perhaps only not all there yet.
-                if len(self._buffer) - self.position > LONGEST_ELEMENT:
+                if len(self._buffer) - self.position > MAX_ELEMENT_CHARACTERS:
                     raise UnreadableArray(index, "is not JSON, or far too long") from error
                 if not self._grow():
                     raise UnreadableArray(index, f"is not JSON: {error.msg}") from error
@@ -116,15 +116,15 @@ class _Text:
         return bool(chunk)
 
 
-class _KeyTwice(Exception):
+class _DuplicateKey(Exception):
     """An object names a key twice: one of the two values would be lost."""
 
 
-def _object(pairs: list[tuple[str, object]]) -> dict[str, object]:
+def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
     result = dict(pairs)
     if len(result) < len(pairs):
         keys = [key for key, _ in pairs]
-        raise _KeyTwice(next(key for key in keys if keys.count(key) > 1))
+        raise _DuplicateKey(next(key for key in keys if keys.count(key) > 1))
     return result
 
 
@@ -134,7 +134,7 @@ class _Numbers:
     def __init__(self) -> None:
         self.are_finite = True
         self.decoder = json.JSONDecoder(
-            object_pairs_hook=_object, parse_float=self._float, parse_constant=self._float
+            object_pairs_hook=_build_object, parse_float=self._float, parse_constant=self._float
         )
 
     def _float(self, text: str) -> float:
@@ -144,6 +144,6 @@ class _Numbers:
 
 
 def _is_plain(text: str) -> bool:
-    if "\\u" in text and _UNFIT_UNITS.search(text) is not None:
+    if "\\u" in text and _INVALID_UNITS.search(text) is not None:
         return False
-    return text.count("{") + text.count("[") <= DEEPEST_JSON
+    return text.count("{") + text.count("[") <= MAX_JSON_DEPTH

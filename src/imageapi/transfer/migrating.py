@@ -2,19 +2,19 @@
 
 import json
 
-from imageapi.albums.rendering import Rendering
+from imageapi.albums.rendering import RecordSerializer
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
-from imageapi.database.renderings import render_anew
-from imageapi.records.reading import read_record
+from imageapi.database.renderings import reserialize
+from imageapi.records.reading import parse_record
 
 
-async def bring_up_to_date(database: Database, rendering: Rendering) -> bool:
+async def upgrade_database(database: Database, serializer: RecordSerializer) -> bool:
     """Bring schema and records to this version and time zone; return whether anything changed."""
 
     def render(record: str, asset_key: bytes | None) -> str:
-        return rendering.text(read_record(json.loads(record)), asset_key)
+        return serializer.text(parse_record(json.loads(record)), asset_key)
 
     migrated = await migrate(database)
-    rendered = await render_anew(database, rendering.name, render)
+    rendered = await reserialize(database, serializer.name, render)
     return migrated or rendered > 0

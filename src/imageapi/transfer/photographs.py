@@ -10,12 +10,12 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from imageapi.albums.studio import Studio
-from imageapi.albums.uploading import Given, Uploader
-from imageapi.children.child import cores
-from imageapi.pictures.errors import NotAPicture, PictureError, StoreAway, TooManyBytes
-from imageapi.pictures.formats import LONGEST_HEAD, sniff
-from imageapi.records.values import MOST_TAGS, GivenTag
+from imageapi.albums.studio import Backend
+from imageapi.albums.uploading import Uploader, UploadFields
+from imageapi.children.child import count_cores
+from imageapi.pictures.errors import NotAPicture, PictureError, PictureTooLarge, StoreUnavailable
+from imageapi.pictures.formats import MAGIC_BYTES, detect_format
+from imageapi.records.values import MAX_TAGS, GivenTag
 
 CHUNK_BYTES = 1024 * 1024
 #: While one file is read and kept, others are decoded.
@@ -25,7 +25,7 @@ _TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
 
 
 @dataclass(slots=True)
-class Outcome:
+class PhotographImportResult:
     """How many pictures were added and were there already; which files were refused, and why."""
 
     added: int = 0
@@ -33,15 +33,15 @@ class Outcome:
     refused: list[tuple[Path, str]] = field(default_factory=list)
 
 
-def photographs(folders: Iterable[Path]) -> list[tuple[Path, Path]]:
+def find_photographs(folders: Iterable[Path]) -> list[tuple[Path, Path]]:
     """Every file below the folders with the folder it was found from; no hidden ones.
 
     Links to folders are not followed.
     """
-    return sorted({file: folder for folder in folders for file in _files(folder)}.items())
+    return sorted({file: folder for folder in folders for file in _iterate_files(folder)}.items())
 
 
-def _files(folder: Path) -> Iterator[Path]:
+def _iterate_files(folder: Path) -> Iterator[Path]:
     for path, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not name.startswith(".")]
         yield from (Path(path, name) for name in files if not name.startswith("."))
@@ -55,22 +55,22 @@ class PhotographImporter:
 
     def __init__(
         self,
-        studio: Studio,
+        backend: Backend,
         album_id: str,
         progress: Callable[[], object],
         *,
         tags_from_folders: bool,
     ) -> None:
-        self._uploader = Uploader(studio, album_id, user_id=None, kind="import")
+        self._uploader = Uploader(backend, album_id, user_id=None, kind="import")
         self._progress = progress
         self._tags_from_folders = tags_from_folders
-        self._outcome = Outcome()
+        self._outcome = PhotographImportResult()
 
-    async def run(self, files: Iterable[tuple[Path, Path]]) -> Outcome:
-        """Add the files, found by `photographs`; raises StoreAway, DatabaseAway."""
+    async def run(self, files: Iterable[tuple[Path, Path]]) -> PhotographImportResult:
+        """Add the files; raises StoreUnavailable, DatabaseUnavailable."""
         waiting = iter(files)
         async with asyncio.TaskGroup() as tasks:
-            for _ in range(cores() * TASKS_PER_CORE):
+            for _ in range(count_cores() * TASKS_PER_CORE):
                 tasks.create_task(self._work(waiting))
         self._outcome.refused.sort()
         return self._outcome
@@ -81,7 +81,7 @@ class PhotographImporter:
                 is_new = await self._add(path, self._tags(path, folder))
                 self._outcome.added += is_new
                 self._outcome.present += not is_new
-            except StoreAway:
+            except StoreUnavailable:
                 raise
             except PictureError as error:
                 self._outcome.refused.append((path, str(error)))
@@ -92,7 +92,7 @@ class PhotographImporter:
 
     async def _add(self, path: Path, tags: list[str]) -> bool:
         """Whether the picture was new to the album."""
-        with await asyncio.to_thread(_open, path) as file:
+        with await asyncio.to_thread(_open_file, path) as file:
             digest = await asyncio.to_thread(self._digest, file)
             if await self._uploader.find(digest) is not None:
                 return False
@@ -100,15 +100,15 @@ class PhotographImporter:
             async with self._uploader.arriving() as arriving:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
                     await arriving.write(chunk)
-                _, is_new = await self._uploader.add(arriving, Given(tags=tags))
+                _, is_new = await self._uploader.add(arriving, UploadFields(tags=tags))
                 return is_new
 
     def _digest(self, file: BufferedReader) -> bytes:
-        """The SHA-256 of what may be a picture; raises NotAPicture, TooManyBytes."""
-        limit_bytes = self._uploader.studio.limits.most_bytes
+        """The SHA-256 of what may be a picture; raises NotAPicture, PictureTooLarge."""
+        limit_bytes = self._uploader.backend.limits.max_bytes
         if os.fstat(file.fileno()).st_size > limit_bytes:
-            raise TooManyBytes(limit_bytes)
-        if sniff(file.read(LONGEST_HEAD)) is None:
+            raise PictureTooLarge(limit_bytes)
+        if detect_format(file.read(MAGIC_BYTES)) is None:
             raise NotAPicture
         file.seek(0)
         return hashlib.file_digest(file, hashlib.sha256).digest()
@@ -123,10 +123,10 @@ class PhotographImporter:
                 continue
             if tag != self._uploader.album_id:
                 tags.append(tag)
-        return list(dict.fromkeys(tags))[:MOST_TAGS]
+        return list(dict.fromkeys(tags))[:MAX_TAGS]
 
 
-def _open(path: Path) -> BufferedReader:
+def _open_file(path: Path) -> BufferedReader:
     """The file, open for reading; a pipe or a device is none, and would never end."""
     if not path.is_file():
         raise OSError(None, "Not a file")

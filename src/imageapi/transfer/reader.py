@@ -17,20 +17,20 @@ from zoneinfo import ZoneInfo
 
 from pydantic_core import from_json
 
-from imageapi.albums.rendering import Rendering
-from imageapi.children.jobs import Answer, Job, do_jobs
-from imageapi.database.copying import Lines, NewImage, lines_of
+from imageapi.albums.rendering import RecordSerializer
+from imageapi.children.jobs import Job, JobResult, run_job_loop
+from imageapi.database.copying import CopyLines, NewImage, format_lines
 from imageapi.records.image import Image
-from imageapi.records.reading import DEEPEST_JSON, UnfitRecord, read_record
-from imageapi.transfer.json_array import LONGEST_ELEMENT, UnreadableArray, read_array
+from imageapi.records.reading import MAX_JSON_DEPTH, InvalidRecord, parse_record
+from imageapi.transfer.json_array import MAX_ELEMENT_CHARACTERS, UnreadableArray, read_array
 
 CHUNK_BYTES = 64 * 1024
 
 #: Half of a surrogate pair is refused by Pydantic's parser itself.
-_UNFIT = ("\\u0000", "NaN", "Infinity")
+_INVALID_TEXTS = ("\\u0000", "NaN", "Infinity")
 
 
-class UnfitPart(Exception):
+class InvalidPart(Exception):
     """A record of the part cannot be taken: ``str()`` says why, ``index`` is its number, from 0.
 
     ``is_broken`` says that the text is no array: perhaps the part was cut in the wrong place.
@@ -48,71 +48,71 @@ class Reader:
     Records of another album than ``album_id``, if it is given, are refused.
     """
 
-    def __init__(self, rendering: Rendering, album_id: str | None) -> None:
-        self._rendering = rendering
+    def __init__(self, serializer: RecordSerializer, album_id: str | None) -> None:
+        self._serializer = serializer
         self._album_id = album_id
 
     @property
     def arguments(self) -> list[str]:
         """What `main` makes the same reader of."""
-        zone, sizes = self._rendering.time_zone.key, self._rendering.sizes
+        zone, sizes = self._serializer.time_zone.key, self._serializer.sizes
         return [json.dumps({"time_zone": zone, "sizes": dict(sizes), "album_id": self._album_id})]
 
-    def read(self, part: bytes) -> Lines:
-        """The lines of the part's records; raises UnfitPart."""
+    def read(self, part: bytes) -> CopyLines:
+        """The lines of the part's records; raises InvalidPart."""
         images = self._at_once(part)
-        return lines_of(self._one_by_one(part) if images is None else images)
+        return format_lines(self._one_by_one(part) if images is None else images)
 
     def _at_once(self, part: bytes) -> list[NewImage] | None:
         """The records, or None where that is not certain to be what `_one_by_one` says."""
-        if len(part) > LONGEST_ELEMENT or b"\\u0022" in part:
+        if len(part) > MAX_ELEMENT_CHARACTERS or b"\\u0022" in part:
             return None
         try:
             array = from_json(part, allow_inf_nan=False, cache_strings="keys")
             if not isinstance(array, list):
                 return None
             images = [
-                new_image(self._checked(Image.model_validate(element)), self._rendering)
+                build_new_image(self._checked(Image.model_validate(element)), self._serializer)
                 for element in array
             ]
         except ValueError:
             return None
-        return images if _is_all([image.record for image in images], part) else None
+        return images if _is_complete([image.record for image in images], part) else None
 
     def _one_by_one(self, part: bytes) -> Iterator[NewImage]:
         index = 0
         try:
-            for element in read_array(_decoded(BytesIO(part))):
-                image = read_record(element.value, is_plain=element.is_plain)
-                yield new_image(self._checked(image), self._rendering)
+            for element in read_array(_decode(BytesIO(part))):
+                image = parse_record(element.value, is_plain=element.is_plain)
+                yield build_new_image(self._checked(image), self._serializer)
                 index += 1
-        except UnfitRecord as error:
-            raise UnfitPart(index, str(error)) from error
+        except InvalidRecord as error:
+            raise InvalidPart(index, str(error)) from error
         except UnreadableArray as error:
-            raise UnfitPart(error.index, str(error), is_broken=True) from error
+            raise InvalidPart(error.index, str(error), is_broken=True) from error
         except UnicodeDecodeError as error:
-            raise UnfitPart(index, "is not UTF-8") from error
+            raise InvalidPart(index, "is not UTF-8") from error
 
     def _checked(self, image: Image) -> Image:
         if self._album_id not in (None, image.album_id):
-            raise UnfitRecord("album_id", f"must be {self._album_id}, the album asked for")
+            raise InvalidRecord("album_id", f"must be {self._album_id}, the album asked for")
         return image
 
 
-def new_image(image: Image, rendering: Rendering) -> NewImage:
+def build_new_image(image: Image, serializer: RecordSerializer) -> NewImage:
     """The image as it is added: its record, and what it is searched by."""
     return NewImage(
         image.album_id,
         image.public_id,
         image.created_at,
         image.tags,
-        rendering.text(image, None),
+        serializer.text(image, None),
         image.infos.format,
         image.gps,
     )
 
 
-def _is_all(records: Sequence[str], part: bytes) -> bool:
+def _is_complete(records: Sequence[str], part: bytes) -> bool:
     """Whether the records hold what the part does, and nothing that is unfit.
 
     A key that stands twice is read once: a text without it has fewer quotes.
@@ -120,12 +120,12 @@ def _is_all(records: Sequence[str], part: bytes) -> bool:
     text = "".join(records)
     return (
         text.count('"') == part.count(b'"')
-        and not any(unfit in text for unfit in _UNFIT)
-        and all(each.count("{") + each.count("[") <= DEEPEST_JSON for each in records)
+        and not any(unfit in text for unfit in _INVALID_TEXTS)
+        and all(each.count("{") + each.count("[") <= MAX_JSON_DEPTH for each in records)
     )
 
 
-def _decoded(file: IO[bytes]) -> Iterator[str]:
+def _decode(file: IO[bytes]) -> Iterator[str]:
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
     while chunk := file.read(CHUNK_BYTES):
         # Half a character at a chunk's end waits for its other half.
@@ -137,19 +137,19 @@ def _decoded(file: IO[bytes]) -> Iterator[str]:
 def main() -> None:
     """Read the parts that come in, as `readers` asks."""
     given = json.loads(sys.argv[1])
-    rendering = Rendering(ZoneInfo(given["time_zone"]), given["sizes"])
-    reader = Reader(rendering, given["album_id"])
+    serializer = RecordSerializer(ZoneInfo(given["time_zone"]), given["sizes"])
+    reader = Reader(serializer, given["album_id"])
 
-    def answer(_: Job, part: bytes) -> Answer:
+    def answer(_: Job, part: bytes) -> JobResult:
         try:
             lines = reader.read(part)
-        except UnfitPart as unfit:
+        except InvalidPart as unfit:
             reason = {"unfit": str(unfit), "index": unfit.index, "is_broken": unfit.is_broken}
             return reason, b""
         return {"count": lines.count}, lines.text
 
     gc.disable()  # thousands of records at once, none of which refers to itself
-    do_jobs(answer)
+    run_job_loop(answer)
 
 
 if __name__ == "__main__":

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from itertools import chain, islice
 
-from imageapi.children.child import Child, Died, cores
-from imageapi.database.copying import Lines
+from imageapi.children.child import WorkerDied, WorkerProcess, count_cores
+from imageapi.database.copying import CopyLines
 from imageapi.transfer.parts import LARGEST_PART_BYTES, joined
-from imageapi.transfer.reader import Reader, UnfitPart
+from imageapi.transfer.reader import InvalidPart, Reader
 
 MOST_READERS = 4
 """More read faster than PostgreSQL writes."""
@@ -28,14 +28,14 @@ class Readers:
 
     def __init__(self, reader: Reader) -> None:
         self._reader = reader
-        self._count = min(cores(), MOST_READERS)
+        self._count = min(count_cores(), MOST_READERS)
         self._turns = asyncio.Semaphore(self._count)
-        self._children: list[Child] = []
-        self._idle: list[Child] = []
-        self._tasks: set[asyncio.Task[Lines]] = set()
+        self._children: list[WorkerProcess] = []
+        self._idle: list[WorkerProcess] = []
+        self._tasks: set[asyncio.Task[CopyLines]] = set()
 
-    async def read(self, parts: Iterable[bytes]) -> AsyncGenerator[Lines]:
-        """The lines of each part, some perhaps as one; raises UnfitPart, ReaderDied."""
+    async def read(self, parts: Iterable[bytes]) -> AsyncGenerator[CopyLines]:
+        """The lines of each part, some perhaps as one; raises InvalidPart, ReaderDied."""
         parts = iter(parts)
         few = list(islice(parts, 2))
         if len(few) == 1:
@@ -54,28 +54,28 @@ class Readers:
             child.kill()
             await child.end()
 
-    def answer(self, part: bytes) -> asyncio.Task[Lines]:
-        """Begin to read the part; the task raises UnfitPart, ReaderDied."""
+    def answer(self, part: bytes) -> asyncio.Task[CopyLines]:
+        """Begin to read the part; the task raises InvalidPart, ReaderDied."""
         task = asyncio.create_task(self._answer(part))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
         task.add_done_callback(lambda task: task.cancelled() or task.exception())  # nobody may ask
         return task
 
-    async def _answer(self, part: bytes) -> Lines:
+    async def _answer(self, part: bytes) -> CopyLines:
         async with self._turns:
             child = self._idle.pop() if self._idle else await self._started()
             try:
                 answer, text = await child.ask({}, part)
-            except Died:
+            except WorkerDied:
                 raise ReaderDied from None
             self._idle.append(child)
         if "unfit" in answer:
-            raise UnfitPart(answer["index"], answer["unfit"], is_broken=answer["is_broken"])
-        return Lines(answer["count"], text)
+            raise InvalidPart(answer["index"], answer["unfit"], is_broken=answer["is_broken"])
+        return CopyLines(answer["count"], text)
 
-    async def _started(self) -> Child:
-        child = await Child.start(_READER, *self._reader.arguments)
+    async def _started(self) -> WorkerProcess:
+        child = await WorkerProcess.start(_READER, *self._reader.arguments)
         self._children.append(child)
         return child
 
@@ -86,19 +86,19 @@ class _Ahead:
     def __init__(self, readers: Readers, parts: Iterator[bytes]) -> None:
         self._readers = readers
         self._parts = parts
-        self._under_way: deque[tuple[bytes, asyncio.Task[Lines]]] = deque()
+        self._under_way: deque[tuple[bytes, asyncio.Task[CopyLines]]] = deque()
         self._fill()
 
     def __bool__(self) -> bool:
         return bool(self._under_way)
 
-    async def next(self) -> Lines:
+    async def next(self) -> CopyLines:
         """The lines of the next part, or of that and what had to be joined to it."""
         part, task = self._under_way.popleft()
         self._fill()
         try:
             return await task
-        except UnfitPart as unfit:
+        except InvalidPart as unfit:
             if not unfit.is_broken or not self:
                 raise
         while True:
@@ -108,7 +108,7 @@ class _Ahead:
                 part = joined(part, self._drop())
             try:
                 return await self._readers.answer(part)
-            except UnfitPart as unfit:
+            except InvalidPart as unfit:
                 if not unfit.is_broken or not self or len(part) > LARGEST_PART_BYTES:
                     raise
 

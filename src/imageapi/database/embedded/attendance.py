@@ -18,7 +18,7 @@ CONTROL_SOCKET = "control"
 """The name of the supervisor's socket, beside PostgreSQL's own."""
 
 
-class Attendance:
+class ConnectedClients:
     """The users of one server; true while there are any."""
 
     def __init__(self, first: socket.socket) -> None:
@@ -26,51 +26,51 @@ class Attendance:
         self._present: set[socket.socket] = set()
         self._waiting: set[socket.socket] = set()
         self._leaving: set[socket.socket] = set()
-        self._greeting: bytes | None = None
+        self._ready_line: bytes | None = None
         self._listener: socket.socket | None = None
         self._wake_on_child()
-        self._admit(first)
+        self._add(first)
 
     def __bool__(self) -> bool:
         return bool(self._present)
 
     def listen(self, sockets: Path) -> None:
         """Lets others join by a socket in this folder; one left over there is replaced."""
-        self._door = sockets / CONTROL_SOCKET
-        self._door.unlink(missing_ok=True)
+        self._socket_path = sockets / CONTROL_SOCKET
+        self._socket_path.unlink(missing_ok=True)
         self._listener = socket.socket(socket.AF_UNIX)
-        self._listener.bind(str(self._door))
+        self._listener.bind(str(self._socket_path))
         self._listener.listen(128)
         self._listener.setblocking(False)
         self._watch(self._listener, self._accept)
 
-    def close_door(self) -> None:
+    def stop_listening(self) -> None:
         """Lets nobody in any more: who comes now starts a server of its own after this one."""
         if self._listener is not None:
-            self._door.unlink(missing_ok=True)
+            self._socket_path.unlink(missing_ok=True)
             self._forget(self._listener)
             self._listener = None
 
-    def pump(self, seconds: float) -> None:
+    def poll(self, seconds: float) -> None:
         """Lets users in and out, for so long, or until something happened or a child ended."""
         for key, _ in self._selector.select(max(seconds, 0.0)):
             key.data()
         if self._present:
             self._dismiss()
 
-    def greet(self, sockets: Path) -> None:
+    def announce_ready(self, sockets: Path) -> None:
         """Tells all who wait, and all who come until `hush`, that the server is ready."""
-        self._greeting = b"ready " + os.fsencode(sockets) + b"\n"
-        self._tell_waiting(self._greeting)
+        self._ready_line = b"ready " + os.fsencode(sockets) + b"\n"
+        self._send_to_waiting(self._ready_line)
 
-    def hush(self) -> None:
+    def stop_announcing(self) -> None:
         """Has those who come wait again."""
-        self._greeting = None
+        self._ready_line = None
 
     def refuse(self, reason: str) -> None:
         """Sends all who wait away."""
         refused = set(self._waiting)
-        self._tell_waiting(b"error " + os.fsencode(" ".join(reason.split())) + b"\n")
+        self._send_to_waiting(b"error " + os.fsencode(" ".join(reason.split())) + b"\n")
         for user in refused:
             self._present.discard(user)
             self._forget(user)
@@ -100,17 +100,17 @@ class Attendance:
     def _accept(self) -> None:
         if self._listener is not None:
             with contextlib.suppress(OSError):  # it may have gone already
-                self._admit(self._listener.accept()[0])
+                self._add(self._listener.accept()[0])
 
-    def _admit(self, user: socket.socket) -> None:
+    def _add(self, user: socket.socket) -> None:
         user.setblocking(False)
         self._present.add(user)
         self._waiting.add(user)
-        self._watch(user, lambda: self._hear(user))
-        if self._greeting is not None:
-            self._tell_waiting(self._greeting)
+        self._watch(user, lambda: self._read_from(user))
+        if self._ready_line is not None:
+            self._send_to_waiting(self._ready_line)
 
-    def _hear(self, user: socket.socket) -> None:
+    def _read_from(self, user: socket.socket) -> None:
         with contextlib.suppress(OSError):
             if user.recv(4096):  # users have nothing to say; whatever it is, it is no leave
                 return
@@ -119,7 +119,7 @@ class Attendance:
         self._waiting.discard(user)
         self._leaving.add(user)
 
-    def _tell_waiting(self, line: bytes) -> None:
+    def _send_to_waiting(self, line: bytes) -> None:
         for user in self._waiting:
             with contextlib.suppress(OSError):  # a user that went shows as such in `pump`
                 user.sendall(line)

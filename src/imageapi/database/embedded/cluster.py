@@ -16,10 +16,10 @@ from imageapi.database.embedded.data_directory import (
     PORT,
     DataDirectory,
     DataDirectoryError,
-    user_name,
+    get_user_name,
 )
 from imageapi.database.embedded.privileges import Account, die_with
-from imageapi.database.embedded.programs import Programs
+from imageapi.database.embedded.programs import Binaries
 
 NAME = "imageapi"
 """The database, and its superuser."""
@@ -39,7 +39,7 @@ class Log:
         self._marked = 0
 
     def mark(self) -> None:
-        """Begins what `last_words` looks at; empties a log that has become long."""
+        """Begins what `read_last_error` looks at; empties a log that has become long."""
         self.shorten()
         self._marked = os.fstat(self.descriptor).st_size
 
@@ -48,7 +48,7 @@ class Log:
         if os.fstat(self.descriptor).st_size > _LOG_LIMIT_BYTES:
             os.ftruncate(self.descriptor, 0)
 
-    def last_words(self) -> str:
+    def read_last_error(self) -> str:
         """Why a program has ended, as the last complaint since `mark` tells it."""
         text = os.pread(self.descriptor, 1_000_000, self._marked).decode(errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
@@ -63,7 +63,7 @@ class Log:
 class Cluster:
     """One data directory of PostgreSQL's, under a lock that the caller holds."""
 
-    def __init__(self, directory: DataDirectory, programs: Programs, lock: int, log: Log) -> None:
+    def __init__(self, directory: DataDirectory, programs: Binaries, lock: int, log: Log) -> None:
         self._directory = directory
         self._programs = programs
         self._lock = lock
@@ -80,7 +80,7 @@ class Cluster:
         owner, runs_as = path.stat().st_uid, account.uid if account else os.geteuid()
         if owner != runs_as:
             raise DataDirectoryError(
-                f"{path} belongs to user {user_name(owner)}, not to {user_name(runs_as)}"
+                f"{path} belongs to user {get_user_name(owner)}, not to {get_user_name(runs_as)}"
             )
         made_by = (path / "PG_VERSION").read_text(encoding="utf-8").strip()
         if made_by != str(self._programs.major):
@@ -96,7 +96,7 @@ class Cluster:
         Raises `DataDirectoryError`.
         """
         runs_as = account.uid if account else os.geteuid()
-        if user_name(runs_as) == str(runs_as):
+        if get_user_name(runs_as) == str(runs_as):
             raise DataDirectoryError(
                 f"{self._directory.path}: PostgreSQL wants a name for the user it runs as, and "
                 f"number {runs_as} has none here: add it to /etc/passwd"
@@ -111,7 +111,7 @@ class Cluster:
             self._log.mark()
             program = self._launch(command, account, said)
             if wait(program) != 0:
-                raise DataDirectoryError(f"{self._directory.path}: {self._log.last_words()}")
+                raise DataDirectoryError(f"{self._directory.path}: {self._log.read_last_error()}")
         self._move_into_place(unfinished)
 
     def start(self, sockets: Path) -> subprocess.Popen[bytes]:
@@ -134,7 +134,7 @@ class Cluster:
 
     def is_ready(self, server: subprocess.Popen[bytes]) -> bool:
         """Whether this server, and no other, accepts connections."""
-        lines = _lines(self._directory.cluster / "postmaster.pid")
+        lines = _read_lines(self._directory.cluster / "postmaster.pid")
         ready = len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == "ready"
         return ready and lines[0] == str(server.pid)
 
@@ -144,15 +144,15 @@ class Cluster:
         PostgreSQL 18 stays so now and then where its disk is full when it recovers from a crash:
         it waits for a recovery that has ended.
         """
-        lines = _lines(self._directory.cluster / "postmaster.pid")
+        lines = _read_lines(self._directory.cluster / "postmaster.pid")
         if len(lines) <= _STATUS_LINE or lines[_STATUS_LINE].strip() == "stopping":
             return False
-        names = {match[2] for title in _titles_of_children(server.pid) if (match := _CHILD(title))}
+        names = {match[2] for title in _read_child_titles(server.pid) if (match := _CHILD(title))}
         return b"checkpointer" in names and names.isdisjoint({b"startup", b"walwriter"})
 
-    def why_ended(self, server: subprocess.Popen[bytes]) -> DataDirectoryError:
+    def explain_end(self, server: subprocess.Popen[bytes]) -> DataDirectoryError:
         """What to tell the operator after the server ended unasked."""
-        reason = self._log.last_words()
+        reason = self._log.read_last_error()
         if server.returncode < 0:
             reason = f"signal {-server.returncode} ended it"
         if "pre-existing shared memory block" in reason or "already exists" in reason:
@@ -222,34 +222,34 @@ class Cluster:
         # PostgreSQL would not start. A server of ours would hold the lock, so that process is
         # none. PostgreSQL passes over the number of its grandparent, and still looks whether
         # its shared memory is in use: a server that was started by hand stays safe.
-        stale = _pid(self._directory.cluster / "postmaster.pid")
+        stale = _read_pid(self._directory.cluster / "postmaster.pid")
         return kept | {"LC_ALL": "C"} | ({"PG_GRANDPARENT_PID": stale} if stale else {})
 
     def _forget_stale_socket(self, sockets: Path) -> None:
         """Removes the socket of a server whose data directory knows nothing of it any more."""
         lock = sockets / f".s.PGSQL.{PORT}.lock"
-        if _pid(lock) != _pid(self._directory.cluster / "postmaster.pid"):
+        if _read_pid(lock) != _read_pid(self._directory.cluster / "postmaster.pid"):
             lock.unlink(missing_ok=True)
             (sockets / f".s.PGSQL.{PORT}").unlink(missing_ok=True)
 
 
-def _lines(path: Path) -> list[str]:
+def _read_lines(path: Path) -> list[str]:
     try:
         return path.read_text(encoding="utf-8", errors="replace").splitlines()
     except FileNotFoundError:
         return []
 
 
-def _titles_of_children(pid: int) -> list[bytes]:
+def _read_child_titles(pid: int) -> list[bytes]:
     """What the children of a process call themselves; nothing where the system does not tell."""
     titles = []
-    for child in _lines(Path(f"/proc/{pid}/task/{pid}/children")):
+    for child in _read_lines(Path(f"/proc/{pid}/task/{pid}/children")):
         for number in child.split():
             with contextlib.suppress(OSError):  # it has ended
                 titles.append(Path(f"/proc/{number}/cmdline").read_bytes())
     return titles
 
 
-def _pid(path: Path) -> str | None:
-    first = next(iter(_lines(path)), "").strip().lstrip("-")
+def _read_pid(path: Path) -> str | None:
+    first = next(iter(_read_lines(path)), "").strip().lstrip("-")
     return first if first.isdigit() else None

@@ -26,7 +26,7 @@ BEAT_SECONDS = 5.0
 PORT = 5432
 """PostgreSQL listens on no port, but its socket is named by one."""
 
-_LONGEST_SOCKET_PATH = 99
+_MAX_SOCKET_PATH_BYTES = 99
 _PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ ~+=-]+")
 
 
@@ -85,20 +85,22 @@ class DataDirectory(NamedTuple):
         """
         inside = self.path / "run"
         longest = inside / f".s.PGSQL.{PORT}"
-        if len(os.fsencode(longest)) <= _LONGEST_SOCKET_PATH and _PLAIN_PATH.fullmatch(str(inside)):
+        if len(os.fsencode(longest)) <= _MAX_SOCKET_PATH_BYTES and _PLAIN_PATH.fullmatch(
+            str(inside)
+        ):
             return inside
-        return _temporary_folder() / f"imageapi-{uid}-{_digest(self.path)}"
+        return _get_temporary_folder() / f"imageapi-{uid}-{_hash_path(self.path)}"
 
     def failure(self, error: OSError) -> DataDirectoryError:
         """What to tell the operator about an error of the system's in this directory."""
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return DataDirectoryError(f"{self.path}: no space is left there")
-        strangers = [_owner(path) for path in (self.path, self.lock)]
+        strangers = [_get_owner(path) for path in (self.path, self.lock)]
         owner = next((uid for uid in strangers if uid not in {os.geteuid(), 0}), None)
         if isinstance(error, PermissionError) and owner is not None:
-            return DataDirectoryError(f"{self.path} belongs to user {user_name(owner)}")
+            return DataDirectoryError(f"{self.path} belongs to user {get_user_name(owner)}")
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            return DataDirectoryError(f"{self.path} cannot be written by user {user_name()}")
+            return DataDirectoryError(f"{self.path} cannot be written by user {get_user_name()}")
         return DataDirectoryError(f"{error.filename or self.path}: {error.strerror or error}")
 
 
@@ -114,13 +116,13 @@ class Holder(NamedTuple):
     @property
     def elsewhere(self) -> bool:
         """Whether that is another machine (or this one before it was started anew)."""
-        return self.machine != this_machine()
+        return self.machine != identify_machine()
 
     def __str__(self) -> str:
         return f"process {self.pid} of user {self.user} on {self.host}"
 
 
-class Sighting(NamedTuple):
+class LockState(NamedTuple):
     """A lock file as it was at one moment: it changes with every beat of its holder."""
 
     text: str
@@ -167,10 +169,10 @@ class Lock:
     def claim(self, sockets: Path) -> None:
         """Writes our name into the file."""
         fields = {
-            "machine": this_machine(),
+            "machine": identify_machine(),
             "host": os.uname().nodename,
             "pid": os.getpid(),
-            "user": user_name(),
+            "user": get_user_name(),
             "sockets": sockets,
         }
         self._text = "".join(f"{name}: {value}\n" for name, value in fields.items())
@@ -189,18 +191,18 @@ class Lock:
         os.close(self.descriptor)
 
 
-def sighting(directory: DataDirectory) -> Sighting:
+def read_holder(directory: DataDirectory) -> LockState:
     """Reads the lock file; opened anew each time, since that is when a network share is asked."""
     try:
         with directory.lock.open(encoding="utf-8", errors="replace") as file:
-            return Sighting(file.read(4096), os.fstat(file.fileno()).st_mtime_ns)
+            return LockState(file.read(4096), os.fstat(file.fileno()).st_mtime_ns)
     except FileNotFoundError:
-        return Sighting("", 0)
+        return LockState("", 0)
     except OSError as error:
         raise directory.failure(error) from error
 
 
-def this_machine() -> str:
+def identify_machine() -> str:
     """Tells this machine, since it was started, from others.
 
     Containers on one kernel are one machine here: a lock binds them all, whatever their names.
@@ -211,7 +213,7 @@ def this_machine() -> str:
         return os.uname().nodename
 
 
-def user_name(uid: int | None = None) -> str:
+def get_user_name(uid: int | None = None) -> str:
     """The name of a user (by default of the one we run as), or the number where it has none."""
     uid = os.geteuid() if uid is None else uid
     try:
@@ -220,7 +222,7 @@ def user_name(uid: int | None = None) -> str:
         return str(uid)
 
 
-def _owner(path: Path) -> int:
+def _get_owner(path: Path) -> int:
     """Whose file it is; ours where there is none, or nobody may know."""
     try:
         return path.stat().st_uid
@@ -248,17 +250,17 @@ def _give_to_owner(directory: DataDirectory, descriptor: int) -> None:
         return
     # A second name would mean that it is some other file, linked here to be given away.
     if file.st_uid != 0 or file.st_nlink != 1:
-        raise DataDirectoryError(f"{directory.lock} belongs to user {user_name(file.st_uid)}")
+        raise DataDirectoryError(f"{directory.lock} belongs to user {get_user_name(file.st_uid)}")
     os.fchown(descriptor, owner.st_uid, owner.st_gid)
 
 
-def _temporary_folder() -> Path:
+def _get_temporary_folder() -> Path:
     """The system's folder for temporary files; the usual one first, for its name is short."""
     candidates = [Path("/tmp"), Path("/var/tmp"), Path(os.environ.get("TMPDIR", "/tmp"))]  # noqa: S108 - a folder in it is checked before it is used
     return next((path for path in candidates if os.access(path, os.W_OK | os.X_OK)), candidates[0])
 
 
-def _digest(path: Path) -> str:
+def _hash_path(path: Path) -> str:
     """Sixteen characters that stand for a path (FNV-1a of 64 bits: hashlib loads OpenSSL)."""
     value = 0xCBF29CE484222325
     for byte in os.fsencode(path):

@@ -22,28 +22,28 @@ from imageapi.database.embedded.data_directory import (
     DataDirectory,
     DataDirectoryError,
     Lock,
-    sighting,
+    read_holder,
 )
 
-__all__ = ["DataDirectoryError", "running"]
+__all__ = ["DataDirectoryError", "run_embedded_server"]
 
 _log = logging.getLogger(__name__)
 
 _PAUSE_SECONDS = 0.03
-_PATIENCE_SECONDS = 60.0
+_SUPERVISOR_TIMEOUT_SECONDS = 60.0
 """How long to wait for a supervisor that neither answers nor ends: one that stops its server."""
 
-_MOST_STARTS = 3
+_MAX_STARTS = 3
 """How many supervisors may end without a word, as those do that are killed, before we tell."""
 
 _SUPERVISOR = "imageapi.database.embedded.supervisor"
 _KEPT_VARIABLES = frozenset({"PATH", "HOME", "LANG", "LC_ALL", "TZ", "TMPDIR", "VIRTUAL_ENV"})
 _KEPT_PREFIXES = ("PYTHON", "LD_", "DYLD_")
-_LONGEST_REST_SECONDS = 30.0
+_MAX_PAUSE_SECONDS = 30.0
 
 
 @contextmanager
-def running(data_dir: Path) -> Iterator[str]:
+def run_embedded_server(data_dir: Path) -> Iterator[str]:
     """Joins the embedded server of a data directory, or starts it, and leaves it at the end.
 
     Yields its address, which stays the same for as long as the directory does:
@@ -77,7 +77,7 @@ class _Membership:
         """Returns when others remain to use the server, or when it has stopped."""
         with self._mutex:
             self._leaving.set()
-            _say_goodbye(self._connection)
+            _shut_down_writing(self._connection)
         self._thread.join()
 
     def _mind(self) -> None:
@@ -97,19 +97,19 @@ class _Membership:
                 _log.warning("the embedded PostgreSQL does not start again: %s", error)
             else:
                 return True
-            rest = min(rest * 2, _LONGEST_REST_SECONDS)
+            rest = min(rest * 2, _MAX_PAUSE_SECONDS)
         return False
 
     def _replace(self, connection: socket.socket) -> None:
         with self._mutex:
             self._connection = connection
             if self._leaving.is_set():
-                _say_goodbye(connection)
+                _shut_down_writing(connection)
 
 
 def _join(directory: DataDirectory) -> tuple[socket.socket, str]:
     """Returns a connection to the supervisor of a ready server, and the folder of its sockets."""
-    patience = _Patience(directory)
+    patience = _StartAttempts(directory)
     while True:
         lock = Lock.take(directory)
         connection = _start(directory, lock) if lock else _connect(directory)
@@ -127,30 +127,30 @@ def _join_again(directory: DataDirectory) -> socket.socket:
     return _join(directory)[0]
 
 
-class _Patience:
+class _StartAttempts:
     """How long to try again while no supervisor lets us in: another one may begin or end."""
 
     def __init__(self, directory: DataDirectory) -> None:
         self._directory = directory
-        self._first = sighting(directory)
+        self._first = read_holder(directory)
         self._starts = 0
         self._waited_seconds = 0.0
 
     def pause(self, *, started: bool) -> None:
         """Waits a moment; raises `DataDirectoryError` when there is nothing to wait for."""
         self._starts += started
-        if self._starts >= _MOST_STARTS:
+        if self._starts >= _MAX_STARTS:
             raise DataDirectoryError(
                 f"the supervisor of PostgreSQL was ended while it began: see {self._directory.log}"
             )
-        last = sighting(self._directory)
+        last = read_holder(self._directory)
         if last.holder != self._first.holder:
             self._first = last
         elif last != self._first and last.holder and last.holder.elsewhere:
             raise DataDirectoryError(
                 f"{self._directory.path} is in use by another machine: {last.holder}"
             )
-        if self._waited_seconds > _PATIENCE_SECONDS:
+        if self._waited_seconds > _SUPERVISOR_TIMEOUT_SECONDS:
             raise DataDirectoryError(
                 f"{self._directory.path} is in use by {last.holder or 'a process'}, "
                 "which does not answer"
@@ -171,7 +171,7 @@ def _start(directory: DataDirectory, lock: Lock) -> socket.socket:
             command,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.DEVNULL,
-            env=_environment(),
+            env=_get_environment(),
             pass_fds=[theirs.fileno(), lock.descriptor],
             start_new_session=True,
             check=True,
@@ -188,7 +188,7 @@ def _start(directory: DataDirectory, lock: Lock) -> socket.socket:
     return ours
 
 
-def _environment() -> dict[str, str]:
+def _get_environment() -> dict[str, str]:
     """What Python and PostgreSQL need of our environment: no secret stays in it for years."""
     return {
         name: value
@@ -199,7 +199,7 @@ def _environment() -> dict[str, str]:
 
 def _connect(directory: DataDirectory) -> socket.socket | None:
     """Returns a connection to the supervisor that is there, or None where none answers."""
-    holder = sighting(directory).holder
+    holder = read_holder(directory).holder
     if holder is None or holder.elsewhere:
         return None
     connection = socket.socket(socket.AF_UNIX)
@@ -248,6 +248,6 @@ def _read_to_end(connection: socket.socket) -> None:
             pass
 
 
-def _say_goodbye(connection: socket.socket) -> None:
+def _shut_down_writing(connection: socket.socket) -> None:
     with suppress(OSError):  # the supervisor may have been killed
         connection.shutdown(socket.SHUT_WR)

@@ -16,7 +16,11 @@ from contextlib import suppress
 from pathlib import Path
 from typing import NamedTuple
 
-from imageapi.database.embedded.data_directory import DataDirectory, DataDirectoryError, user_name
+from imageapi.database.embedded.data_directory import (
+    DataDirectory,
+    DataDirectoryError,
+    get_user_name,
+)
 
 _PR_SET_PDEATHSIG = 1
 _PR_SET_KEEPCAPS = 8
@@ -40,7 +44,7 @@ class Account(NamedTuple):
     def become(self) -> None:
         """Turns this process, which is root's, into this user's for good."""
         if self.capability is not None:
-            _carry_capabilities_over()
+            _keep_capabilities_on_setuid()
         os.setgroups(self.groups)
         os.setgid(self.gid)
         os.setuid(self.uid)
@@ -48,7 +52,7 @@ class Account(NamedTuple):
             _keep_only(self.capability)
 
 
-def account_for(directory: DataDirectory, programs: Iterable[Path]) -> Account | None:
+def choose_account(directory: DataDirectory, programs: Iterable[Path]) -> Account | None:
     """Whom PostgreSQL has to run as; None: as whoever we are, which is not root.
 
     Raises `DataDirectoryError` where root can become nobody else, or that user cannot reach
@@ -56,17 +60,17 @@ def account_for(directory: DataDirectory, programs: Iterable[Path]) -> Account |
     """
     if os.geteuid() != 0:
         return None
-    account = _account(_owner_other_than_root(directory))
+    account = _get_account(_find_non_root_owner(directory))
     outcome = _try_to_reach(account, directory, programs)
     if outcome == _REACHED:
         return account
-    name = user_name(account.uid)
+    name = get_user_name(account.uid)
     if outcome == _NOT_ALLOWED:
         raise DataDirectoryError(
             f"PostgreSQL does not run as root, and root cannot become user {name} here: "
             "start imageapi as an ordinary user"
         )
-    capability = _permitted_capability()
+    capability = _find_permitted_capability()
     if capability is None:
         raise DataDirectoryError(
             f"PostgreSQL does not run as root, and user {name}, whom it would run as, cannot "
@@ -87,14 +91,14 @@ def die_with(supervisor: int) -> None:
             os._exit(1)
 
 
-def _owner_other_than_root(directory: DataDirectory) -> int | None:
+def _find_non_root_owner(directory: DataDirectory) -> int | None:
     for path in (directory.path, directory.cluster):
         if path.exists() and path.stat().st_uid != 0:
             return path.stat().st_uid
     return None
 
 
-def _account(uid: int | None) -> Account:
+def _get_account(uid: int | None) -> Account:
     try:
         entry = pwd.getpwnam("nobody") if uid is None else pwd.getpwuid(uid)
     except KeyError:
@@ -144,7 +148,7 @@ def _check(result: int) -> None:
         raise OSError(number, os.strerror(number))
 
 
-def _permitted_capability() -> int | None:
+def _find_permitted_capability() -> int | None:
     """The weaker of the two that open directories; default containers have the stronger only."""
     if sys.platform == "linux":
         sets = (_Sets * 2)()
@@ -155,7 +159,7 @@ def _permitted_capability() -> int | None:
     return None
 
 
-def _carry_capabilities_over() -> None:
+def _keep_capabilities_on_setuid() -> None:
     """Has the coming change of user leave our capabilities alone.
 
     access(2), which PostgreSQL asks about its own program, heeds an ordinary user's capabilities

@@ -19,22 +19,22 @@ import sys
 import time
 from pathlib import Path
 
-from imageapi.database.embedded.attendance import Attendance
+from imageapi.database.embedded.attendance import ConnectedClients
 from imageapi.database.embedded.cluster import Cluster, Log
 from imageapi.database.embedded.data_directory import (
     DataDirectory,
     DataDirectoryError,
     Lock,
-    sighting,
-    user_name,
+    get_user_name,
+    read_holder,
 )
-from imageapi.database.embedded.privileges import Account, account_for
-from imageapi.database.embedded.programs import Programs
+from imageapi.database.embedded.privileges import Account, choose_account
+from imageapi.database.embedded.programs import Binaries
 
-_FIRST_LOOK_SECONDS, _LONGEST_LOOK_SECONDS = 0.005, 0.1
-_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 5.0
+_MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.005, 0.1
+_MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 5.0
 _STUCK_SECONDS = 5.0
-_QUIET_FAILURES = 6
+_MAX_QUIET_FAILURES = 6
 """So often a server that ran, or was killed, may fail before those who wait are told so."""
 
 
@@ -42,7 +42,7 @@ class Supervisor:
     """Runs the server of one data directory, whose lock it holds, for its users."""
 
     def __init__(
-        self, directory: DataDirectory, lock: Lock, users: Attendance, beat_seconds: float
+        self, directory: DataDirectory, lock: Lock, users: ConnectedClients, beat_seconds: float
     ) -> None:
         self._directory = directory
         self._lock = lock
@@ -54,8 +54,8 @@ class Supervisor:
     def run(self) -> None:
         """Serves until the last user has left. Raises `DataDirectoryError`, `OSError`."""
         self._wait_for_other_machine()
-        programs = Programs.found()
-        account = account_for(self._directory, [programs.postgres, programs.initdb])
+        programs = Binaries.found()
+        account = choose_account(self._directory, [programs.postgres, programs.initdb])
         if account and account.uid == self._directory.path.stat().st_uid:
             # In a user's directory nothing is done as root, nor can a link there lure us.
             account.become()
@@ -72,13 +72,13 @@ class Supervisor:
 
     def _wait_for_other_machine(self) -> None:
         """Makes sure that a holder named in the file, on another machine, is gone."""
-        first = sighting(self._directory)
+        first = read_holder(self._directory)
         if first.holder is None or not first.holder.elsewhere:
             return
         deadline = time.monotonic() + 2.5 * self._beat_seconds
         while self._users and time.monotonic() < deadline:
-            self._pump(self._beat_seconds / 5)
-            if sighting(self._directory) != first:
+            self._poll(self._beat_seconds / 5)
+            if read_holder(self._directory) != first:
                 raise DataDirectoryError(
                     f"{self._directory.path} is in use by another machine: {first.holder}"
                 )
@@ -102,26 +102,28 @@ class Supervisor:
             try:
                 if self._await_ready(server):
                     failures, has_run = 0, True
-                    self._users.greet(self._sockets)
+                    self._users.announce_ready(self._sockets)
                 while self._users and server.poll() is None:
-                    self._pump()
+                    self._poll()
                     self._end_if_stuck(server)
             finally:
-                self._users.hush()
+                self._users.stop_announcing()
                 self._stop(server)
             if self._users:
                 failures += 1
                 was_killed = was_killed or server.returncode < 0
-                self._bear(server, failures, has_run=has_run, may_recover=has_run or was_killed)
+                self._back_off_or_raise(
+                    server, failures, has_run=has_run, may_recover=has_run or was_killed
+                )
 
     def _await_ready(self, server: subprocess.Popen[bytes]) -> bool:
         """Waits for as long as a recovery takes; False where the server or all users went."""
-        look = _FIRST_LOOK_SECONDS
+        look = _MIN_POLL_SECONDS
         while self._users and server.poll() is None:
             if self._cluster.is_ready(server):
                 return True
-            self._pump(look)
-            look = min(look * 1.2, _LONGEST_LOOK_SECONDS)
+            self._poll(look)
+            look = min(look * 1.2, _MAX_POLL_SECONDS)
         return False
 
     def _end_if_stuck(self, server: subprocess.Popen[bytes]) -> None:
@@ -134,40 +136,40 @@ class Supervisor:
             server.kill()
             self._wait(server)
 
-    def _bear(
+    def _back_off_or_raise(
         self, server: subprocess.Popen[bytes], failures: int, *, has_run: bool, may_recover: bool
     ) -> None:
         """Pauses before the server is started again, or raises where that cannot help."""
-        reason = self._cluster.why_ended(server)
-        is_stubborn = failures > _QUIET_FAILURES
+        reason = self._cluster.explain_end(server)
+        is_stubborn = failures > _MAX_QUIET_FAILURES
         if not may_recover or not self._cluster.exists or (is_stubborn and not has_run):
             raise reason
         if is_stubborn:
             self._users.refuse(str(reason))
         # Processes of a server that was killed may take a moment to notice and end.
-        pause = min(_FIRST_PAUSE_SECONDS * 2 ** min(failures - 1, 10), _LONGEST_PAUSE_SECONDS)
+        pause = min(_MIN_PAUSE_SECONDS * 2 ** min(failures - 1, 10), _MAX_PAUSE_SECONDS)
         deadline = time.monotonic() + pause
         while self._users and time.monotonic() < deadline:
-            self._pump(deadline - time.monotonic())
+            self._poll(deadline - time.monotonic())
 
     def _stop(self, server: subprocess.Popen[bytes]) -> None:
         if server.poll() is None:
-            self._users.close_door()
+            self._users.stop_listening()
             server.send_signal(signal.SIGINT)  # a fast shutdown: sessions end, data is written
             self._wait(server)
 
     def _clean_up(self) -> None:
-        self._users.close_door()
+        self._users.stop_listening()
         if self._sockets.parent != self._directory.path:
             with contextlib.suppress(OSError):  # not empty: a server of somebody else's is there
                 self._sockets.rmdir()
 
     def _wait(self, program: subprocess.Popen[bytes]) -> int:
         while (status := program.poll()) is None:
-            self._pump()
+            self._poll()
         return status
 
-    def _pump(self, seconds: float = 60.0) -> None:
+    def _poll(self, seconds: float = 60.0) -> None:
         """Attends to the users, and keeps telling other machines that we are here."""
         if self._lock.is_claimed and time.monotonic() >= self._next_beat:
             self._next_beat = time.monotonic() + self._beat_seconds
@@ -176,7 +178,7 @@ class Supervisor:
                 self._log.shorten()
                 os.utime(self._sockets)  # lest a cleaner of temporary files takes it for old
         until_beat = self._next_beat - time.monotonic() if self._lock.is_claimed else seconds
-        self._users.pump(min(seconds, until_beat))
+        self._users.poll(min(seconds, until_beat))
 
 
 def _make_private(sockets: Path, account: Account | None) -> None:
@@ -188,14 +190,16 @@ def _make_private(sockets: Path, account: Account | None) -> None:
             os.chown(sockets, account.uid, account.gid, follow_symlinks=False)
     found = sockets.lstat()
     if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
-        raise DataDirectoryError(f"{sockets} is not a folder of user {user_name(owner)}: remove it")
+        raise DataDirectoryError(
+            f"{sockets} is not a folder of user {get_user_name(owner)}: remove it"
+        )
     if stat.S_IMODE(found.st_mode) & 0o077:
         sockets.chmod(0o700)
 
 
 def supervise(directory: DataDirectory, lock: Lock, first: socket.socket, beat: float) -> None:
     """Runs the server for its users and tells those who wait why it cannot be, if it cannot."""
-    users = Attendance(first)
+    users = ConnectedClients(first)
     try:
         Supervisor(directory, lock, users, beat).run()
     except DataDirectoryError as error:
