@@ -35,7 +35,7 @@ from benchmarks.servers import (
     serving,
     versions,
 )
-from imageapi.database.embedded.joining import run_embedded_server
+from imageapi.embedded_postgres.client import run_embedded_server
 
 _STOPPING = (signal.SIGINT, signal.SIGTERM)
 _WARM_UP_SECONDS = 1.0

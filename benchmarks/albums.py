@@ -11,13 +11,13 @@ from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
 from benchmarks.naive import TIME_ZONE, Base, NaiveImage, sqlalchemy_url
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.database.copying import CopyLines, NewImage, format_lines
+from imageapi.albums.record_serializer import RecordSerializer
+from imageapi.database.bulk_import import add_images
+from imageapi.database.copy_format import CopyLines, NewImage, format_lines
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
-from imageapi.database.transfers import add_images
-from imageapi.records.reading import parse_record
-from imageapi.transfer.reader import build_new_image
+from imageapi.records.parse import parse_record
+from imageapi.transfer.record_reader import build_new_image
 
 SIZES = (1, 25, 500)
 #: How many albums there are of each size.

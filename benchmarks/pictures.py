@@ -30,7 +30,7 @@ from PIL.ExifTags import GPS, IFD, Base
 from benchmarks.albums import make_tables
 from benchmarks.servers import SECRET, Candidate, environment, pin, serving
 from imageapi.auth.tokens import Tokens
-from imageapi.database.embedded.joining import run_embedded_server
+from imageapi.embedded_postgres.client import run_embedded_server
 
 CLIENTS = 4
 _SIZES = ("mini", "full", "large")

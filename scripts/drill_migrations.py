@@ -19,9 +19,9 @@ import asyncpg
 from alembic.config import Config
 from alembic.script import ScriptDirectory
 
-from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.database.engine import Database
 from imageapi.database.migration import find_scripts, migrate
+from imageapi.embedded_postgres.client import run_embedded_server
 
 EXAMPLE = Path(__file__).parent.parent / "examples" / "untagged.json"
 ALBUMS = 1000

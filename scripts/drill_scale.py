@@ -34,13 +34,13 @@ from zoneinfo import ZoneInfo
 
 import asyncpg
 
-from imageapi.albums.editing import Editor
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.database.changes import album_change
+from imageapi.albums.editor import Editor
+from imageapi.albums.record_serializer import RecordSerializer
+from imageapi.database.album_change import album_change
 from imageapi.database.engine import Database, Statement
+from imageapi.database.images import UNTAGGED_ONLY, Filter, Images
 from imageapi.database.migration import migrate
 from imageapi.database.opening import database_server
-from imageapi.database.repository import UNTAGGED_ONLY, Filter, Images
 from imageapi.records.image import Image
 
 SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"

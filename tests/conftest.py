@@ -22,16 +22,16 @@ from fastapi import FastAPI
 
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_RECORD, HEADER, SECRET, claims, signed
 from fixture_types import AddRecords, TokenFor
-from imageapi.albums.rendering import RecordSerializer
+from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.app import create_app
-from imageapi.database.copying import CopyLines, format_lines
-from imageapi.database.embedded.joining import run_embedded_server
+from imageapi.database.bulk_import import add_images
+from imageapi.database.copy_format import CopyLines, format_lines
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
-from imageapi.database.transfers import add_images
-from imageapi.records.reading import parse_record
+from imageapi.embedded_postgres.client import run_embedded_server
+from imageapi.records.parse import parse_record
 from imageapi.settings import Settings
-from imageapi.transfer.reader import build_new_image
+from imageapi.transfer.record_reader import build_new_image
 from in_process import InProcess
 from pooler import pgbouncer
 
@@ -47,7 +47,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
         "--write-examples",
         action="store_true",
-        help="write what test_document.py sees into the OpenAPI document's examples",
+        help="write what test_openapi.py sees into the OpenAPI document's examples",
     )
     parser.addoption(
         "--through",

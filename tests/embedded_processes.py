@@ -10,15 +10,15 @@ from collections.abc import Callable
 from contextlib import suppress
 from pathlib import Path
 
-from imageapi.database.embedded.data_directory import DataDirectory, read_holder
-from imageapi.database.embedded.privileges import (
+from imageapi.embedded_postgres.binaries import Binaries
+from imageapi.embedded_postgres.data_directory import DataDirectory, read_holder
+from imageapi.embedded_postgres.privileges import (
     _REACHED,
     Account,
     _find_permitted_capability,
     _prctl,
     _try_to_reach,
 )
-from imageapi.database.embedded.programs import Binaries
 
 PROGRAMS = Binaries.found()
 IS_ROOT = os.geteuid() == 0

@@ -6,7 +6,7 @@
 import sys
 from pathlib import Path
 
-from imageapi.database.embedded.joining import DataDirectoryError, run_embedded_server
+from imageapi.embedded_postgres.client import DataDirectoryError, run_embedded_server
 
 
 def say(*words: str) -> None:

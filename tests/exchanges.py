@@ -1,7 +1,7 @@
 """Every answer that the OpenAPI document names, got from the service itself.
 
 What a success or a kind of problem looks like is shown in the document by what came back here:
-`pytest tests/test_document.py --write-examples` writes it into the package.
+`pytest tests/test_openapi.py --write-examples` writes it into the package.
 """
 
 import asyncio

@@ -226,7 +226,7 @@ async def test_of_parts_of_the_docs_all_is_sent(client: httpx.AsyncClient) -> No
 
 
 def test_signature_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch) -> None:
-    from imageapi.pictures import naming  # noqa: PLC0415 - what is looked into
+    from imageapi.albums import asset_paths  # noqa: PLC0415 - what is looked into
 
     compared: list[tuple[bytes, bytes]] = []
     real = hmac.compare_digest
@@ -235,11 +235,11 @@ def test_signature_is_compared_in_constant_time(monkeypatch: pytest.MonkeyPatch)
         compared.append((one, other))
         return real(one, other)
 
-    monkeypatch.setattr(naming.hmac, "compare_digest", noting)
-    key, name = b"k" * naming.KEY_BYTES, "mini-120.jpg"
-    good = naming.sign(key, name)
+    monkeypatch.setattr(asset_paths.hmac, "compare_digest", noting)
+    key, name = b"k" * asset_paths.KEY_BYTES, "mini-120.jpg"
+    good = asset_paths.sign(key, name)
     for given in (good, good[:-1] + "x", "", "é"):
-        assert naming.is_signed(key, name, given) == (given == good)
+        assert asset_paths.is_signed(key, name, given) == (given == good)
     assert [given for _, given in compared] == [
         each.encode() for each in (good, good[:-1] + "x", "", "é")
     ]

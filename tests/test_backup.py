@@ -17,8 +17,8 @@ import pictures
 from conftest import Command
 from factories import PROJECT, record
 from faults import ALBUM, client_of
-from imageapi.database.embedded.joining import run_embedded_server
-from imageapi.database.embedded.programs import Binaries
+from imageapi.embedded_postgres.binaries import Binaries
+from imageapi.embedded_postgres.client import run_embedded_server
 
 IMAGES = f"/api/v1/albums/{ALBUM}/images"
 BACKUP, RESTORE = re.findall(

@@ -20,7 +20,7 @@ from fixture_types import TokenFor
 from imageapi.app import create_app
 from imageapi.settings import Settings
 from s3 import Bucket, s3_server
-from test_uploads import Sender
+from test_uploader import Sender
 
 
 @pytest.fixture(scope="module")

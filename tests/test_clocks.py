@@ -17,7 +17,7 @@ from conftest import Command, Service
 from factories import HEADER, SECRET, claims, signed
 from faults import ALBUM, client_of, held_up
 from fixture_types import TokenFor
-from imageapi.albums import purging
+from imageapi.albums import purge
 from imageapi.auth.claims import ABILITIES
 from imageapi.auth.errors import TokenExpired
 from imageapi.auth.tokens import Tokens
@@ -152,11 +152,11 @@ async def test_purge_with_a_wrong_clock_takes_nothing_of_an_upload(
     sender: Sender, app: FastAPI, album: str, server: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It finds the picture of an upload that waits for its album, and waits behind it."""
-    monkeypatch.setattr(purging, "ORPHAN_AGE", timedelta(days=-1))
+    monkeypatch.setattr(purge, "ORPHAN_AGE", timedelta(days=-1))
     async with held_up(server, ALBUM_HELD.format(album=album)) as somebody_waits:
         adding = asyncio.create_task(sender.add(2))
         await somebody_waits()
-        purging_it = asyncio.create_task(purging.purge(app.state.backend, timedelta(days=30)))
+        purging_it = asyncio.create_task(purge.purge(app.state.backend, timedelta(days=30)))
         await asyncio.sleep(0.5)
     added = await adding
     await purging_it

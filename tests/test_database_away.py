@@ -10,9 +10,9 @@ from conftest import Command
 from factories import SECRET
 from fixture_types import TokenFor
 from imageapi.app import create_app
-from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.database.engine import Database
 from imageapi.database.migration import migrate
+from imageapi.embedded_postgres.client import run_embedded_server
 from imageapi.settings import Settings
 
 NOBODY = "postgresql://user:hunter2@127.0.0.1:1/imageapi"

@@ -3,13 +3,13 @@
 import pytest
 from fastapi import FastAPI
 
-from imageapi.api.patience import ConnectionDeadlines
-from imageapi.api.protocol import DocumentedProtocol
 from imageapi.database.deadlines import DatabaseDeadlines
 from imageapi.deadlines import Deadlines
-from imageapi.pictures.deadlines import StoreDeadlines
-from imageapi.serving import APPLICATION, PROTOCOL
-from impatient import A_TENTH
+from imageapi.http.connection_limits import ConnectionDeadlines
+from imageapi.http.server_protocol import DocumentedProtocol
+from imageapi.server import APPLICATION, PROTOCOL
+from imageapi.storage.deadlines import StoreDeadlines
+from short_deadlines import A_TENTH
 
 DATABASE = DatabaseDeadlines(
     connect_seconds=5, read_seconds=10, change_seconds=15, advisory_lock_seconds=90

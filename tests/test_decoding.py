@@ -17,12 +17,12 @@ import uvloop
 from PIL import Image
 
 from factories import PROJECT
-from imageapi.children.child import WorkerDied, WorkerProcess
-from imageapi.pictures import decoding
-from imageapi.pictures.decoding import DecodePool, PictureFacts
-from imageapi.pictures.errors import DecodeFailed, DecodersBusy, InvalidPicture, StoreUnavailable
-from imageapi.pictures.formats import MAGIC_BYTES, detect_format
-from imageapi.pictures.views import View
+from imageapi.imaging import decode_pool
+from imageapi.imaging.decode_pool import DecodePool, PictureFacts
+from imageapi.imaging.formats import MAGIC_BYTES, detect_format
+from imageapi.imaging.views import View
+from imageapi.storage.errors import DecodeFailed, DecodersBusy, InvalidPicture, StoreUnavailable
+from imageapi.workers.process import WorkerDied, WorkerProcess
 from pictures import (
     BLUE,
     CORNERS,
@@ -502,7 +502,7 @@ async def test_many_jobs_share_few_children(keep: Keep) -> None:
 async def test_a_child_is_replaced_after_many_jobs(
     keep: Keep, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(decoding, "MAX_JOBS", 3)
+    monkeypatch.setattr(decode_pool, "MAX_JOBS", 3)
     decoders = DecodePool(1, max_pixels=10**6)
     path = keep(jpeg())
     seen = set()
@@ -564,9 +564,9 @@ TRUE: dict[str, Any] = {"width": 9, "height": 9, "exifs": {}, "position": None}
     ],
 )
 def test_facts_that_cannot_be_are_not_believed(changes: dict[str, Any]) -> None:
-    assert decoding._parse_facts(TRUE, "jpg", 100, b"").width == 9
-    with pytest.raises(decoding._MALFORMED):
-        decoding._parse_facts(TRUE | changes, "jpg", 100, b"")
+    assert decode_pool._parse_facts(TRUE, "jpg", 100, b"").width == 9
+    with pytest.raises(decode_pool._MALFORMED):
+        decode_pool._parse_facts(TRUE | changes, "jpg", 100, b"")
 
 
 # Real photographs

@@ -26,7 +26,7 @@ from fastapi.routing import iter_route_contexts
 from conftest import IMAGEAPI
 from embedded_processes import IS_ROOT, PROGRAMS, ordinary
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, PROJECT, SAMPLE
-from imageapi.serving import GRACE_SECONDS
+from imageapi.server import GRACE_SECONDS
 from imageapi.settings import PREFIX, Settings
 
 DOCKERFILE = (PROJECT / "Dockerfile").read_text()

@@ -17,7 +17,7 @@ from conftest import Command
 from embedded_processes import postmaster_pid
 from factories import record
 from faults import ALBUM, checked, client_of, under_load
-from imageapi.database.embedded.joining import run_embedded_server
+from imageapi.embedded_postgres.client import run_embedded_server
 
 RECORDS = [record(ALBUM, number) for number in range(20)]
 PUBLIC_IDS = [each["public_id"] for each in RECORDS]

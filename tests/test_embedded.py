@@ -34,12 +34,12 @@ from embedded_processes import (
     sql,
     supervisor_pid,
 )
-from imageapi.database.embedded import data_directory, supervisor
-from imageapi.database.embedded.cluster import Cluster, Log
-from imageapi.database.embedded.data_directory import DataDirectory, Lock
-from imageapi.database.embedded.joining import DataDirectoryError, run_embedded_server
-from imageapi.database.embedded.privileges import Account, choose_account
-from imageapi.database.embedded.programs import Binaries
+from imageapi.embedded_postgres import data_directory, supervisor
+from imageapi.embedded_postgres.binaries import Binaries
+from imageapi.embedded_postgres.client import DataDirectoryError, run_embedded_server
+from imageapi.embedded_postgres.cluster import Cluster, Log
+from imageapi.embedded_postgres.data_directory import DataDirectory, Lock
+from imageapi.embedded_postgres.privileges import Account, choose_account
 
 pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="looks into /proc"),
@@ -506,7 +506,7 @@ def test_machine_that_is_gone_is_succeeded(data_dir: Path, monkeypatch: pytest.M
 
 
 def test_holder_that_never_answers(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("imageapi.database.embedded.joining._SUPERVISOR_TIMEOUT_SECONDS", 0.1)
+    monkeypatch.setattr("imageapi.embedded_postgres.client._SUPERVISOR_TIMEOUT_SECONDS", 0.1)
     data_dir.mkdir()
     lock = Lock.take(DataDirectory(data_dir))
     assert lock is not None

@@ -17,7 +17,7 @@ from PIL import Image
 from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
 
-from imageapi.pictures.exif import (
+from imageapi.imaging.exif import (
     MAX_EXIF_JSON_BYTES,
     MAX_LIST_VALUES,
     MAX_TEXT_CHARACTERS,

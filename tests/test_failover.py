@@ -16,10 +16,10 @@ import pytest
 from conftest import Command, Service
 from factories import record
 from faults import ALBUM, checked, under_load
-from imageapi.database.embedded.data_directory import DataDirectory
-from imageapi.database.embedded.joining import run_embedded_server
-from imageapi.database.embedded.privileges import Account, choose_account
-from imageapi.database.embedded.programs import Binaries
+from imageapi.embedded_postgres.binaries import Binaries
+from imageapi.embedded_postgres.client import run_embedded_server
+from imageapi.embedded_postgres.data_directory import DataDirectory
+from imageapi.embedded_postgres.privileges import Account, choose_account
 
 RECORDS = [record(ALBUM, number) for number in range(20)]
 PUBLIC_IDS = [each["public_id"] for each in RECORDS]

@@ -28,11 +28,11 @@ from faults import (
     under_load,
 )
 from imageapi.auth.claims import ABILITIES
-from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.deadlines import Deadlines
-from impatient import A_TENTH, PROGRAM
+from imageapi.embedded_postgres.client import run_embedded_server
 from in_process import InProcess
 from s3 import Bucket, s3_server
+from short_deadlines import A_TENTH, PROGRAM
 
 RECORDS = [record(ALBUM, number) for number in range(20)]
 PUBLIC_IDS = [each["public_id"] for each in RECORDS]
@@ -55,7 +55,7 @@ def command(cluster: tuple[str, Path], environment: dict[str, str], tmp_path: Pa
 
 
 @pytest.fixture
-def impatient(command: Command) -> Command:
+def short_deadlines(command: Command) -> Command:
     """Serves that PostgreSQL with a tenth of the deadlines."""
     return Command(command.environment, command.folder, PROGRAM)
 
@@ -68,9 +68,9 @@ def fired_at(command: Command, tmp_path: Path) -> Iterator[Service]:
 
 
 @pytest.fixture
-def impatient_service(impatient: Command, tmp_path: Path) -> Iterator[Service]:
+def impatient_service(short_deadlines: Command, tmp_path: Path) -> Iterator[Service]:
     """The same with a tenth of the deadlines."""
-    with (tmp_path / "log").open("wb") as log, impatient.serving(log=log) as service:
+    with (tmp_path / "log").open("wb") as log, short_deadlines.serving(log=log) as service:
         yield service
 
 
@@ -259,10 +259,10 @@ async def over_s3(command: Command, log: Path) -> AsyncIterator[tuple[Service, S
 
 
 @pytest.mark.parametrize("fault", ["hangs", "breaks off"])
-async def test_store_that_fails(impatient: Command, tmp_path: Path, fault: str) -> None:
+async def test_store_that_fails(short_deadlines: Command, tmp_path: Path, fault: str) -> None:
     images = f"/api/v1/albums/{ALBUM}/images"
     async with (
-        over_s3(impatient, tmp_path / "log") as (service, relay, _),
+        over_s3(short_deadlines, tmp_path / "log") as (service, relay, _),
         client_of(service.address) as client,
         asyncio.timeout(120),
     ):

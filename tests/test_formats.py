@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from imageapi.pictures.formats import MAGIC_BYTES, MEDIA_TYPES, detect_format
-from imageapi.pictures.views import View
+from imageapi.imaging.formats import MAGIC_BYTES, MEDIA_TYPES, detect_format
+from imageapi.imaging.views import View
 from pictures import each_format
 
 

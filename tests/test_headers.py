@@ -10,9 +10,9 @@ import pytest
 from fastapi import FastAPI
 
 from fixture_types import TokenFor
-from imageapi.api.headers import request_id
 from imageapi.app import create_app
 from imageapi.database.engine import Database
+from imageapi.http.response_headers import request_id
 from imageapi.settings import Settings
 
 ALWAYS = {

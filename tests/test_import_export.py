@@ -17,15 +17,15 @@ from sqlalchemy import func, select
 from conftest import IMAGEAPI, Command
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, ODD_TAGS, SAMPLE, changed, record
 from fixture_types import AddRecords
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.database import transfers
-from imageapi.database.copying import CopyLines
+from imageapi.albums.record_serializer import RecordSerializer
+from imageapi.database import bulk_import
+from imageapi.database.copy_format import CopyLines
 from imageapi.database.engine import Database
 from imageapi.database.errors import DuplicateRecord
-from imageapi.database.repository import Images
+from imageapi.database.images import Images
 from imageapi.database.tables import albums, events, images
 from imageapi.transfer.parts import PART_BYTES
-from imageapi.transfer.reader import Reader
+from imageapi.transfer.record_reader import Reader
 from in_process import InProcess
 
 
@@ -129,7 +129,7 @@ async def test_record_twice_is_found_across_batches(
     named: tuple[int, int],
 ) -> None:
     await add(record(album, number) for number in present)
-    monkeypatch.setattr(transfers, "BATCH_BYTES", 1)
+    monkeypatch.setattr(bulk_import, "BATCH_BYTES", 1)
     serializer = RecordSerializer(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
     reader = Reader(serializer, None)
 
@@ -138,7 +138,7 @@ async def test_record_twice_is_found_across_batches(
             yield reader.read(json.dumps([record(album, each) for each in numbers]).encode())
 
     with pytest.raises(DuplicateRecord) as refused:
-        await transfers.add_images(database, incoming(), serializer.name)
+        await bulk_import.add_images(database, incoming(), serializer.name)
     assert (refused.value.first, refused.value.second) == named
     assert (await Images(database).counts(album))[0] == len(present)
 
@@ -149,8 +149,8 @@ async def test_images_of_an_album_share_events_over_batches(
     """A thousand images to an event, whatever the batches, and no version left out."""
     other = f"{album}-2"
     await add([record(album, 5)])
-    monkeypatch.setattr(transfers, "BATCH_BYTES", 1)
-    monkeypatch.setattr(transfers, "MAX_EVENT_IMAGES", 3)
+    monkeypatch.setattr(bulk_import, "BATCH_BYTES", 1)
+    monkeypatch.setattr(bulk_import, "MAX_EVENT_IMAGES", 3)
     serializer = RecordSerializer(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
     reader = Reader(serializer, None)
 
@@ -159,7 +159,7 @@ async def test_images_of_an_album_share_events_over_batches(
             both = [record(each, first + n) for n in range(4) for each in (album, other)]
             yield reader.read(json.dumps(both).encode())
 
-    added = await transfers.add_images(database, incoming(), serializer.name)
+    added = await bulk_import.add_images(database, incoming(), serializer.name)
     assert (added.added, added.present) == (23, 1)
     async with database.transaction() as connection:
         rows = await connection.execute(

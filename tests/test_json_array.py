@@ -9,7 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import record
-from imageapi.records.reading import InvalidRecord, parse_record
+from imageapi.records.parse import InvalidRecord, parse_record
 from imageapi.transfer.json_array import MAX_ELEMENT_CHARACTERS, UnreadableArray, read_array
 
 texts = st.text(st.characters(exclude_categories=["Cs"]), max_size=10)

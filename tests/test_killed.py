@@ -18,8 +18,8 @@ from conftest import Command, Service
 from factories import record
 from faults import Clients, client_of, held_up
 from fixture_types import AddRecords
+from imageapi.albums.asset_paths import build_store_key
 from imageapi.database.engine import Database
-from imageapi.pictures.naming import build_store_key
 
 READING = "LOCK TABLE albums, images, events IN ACCESS EXCLUSIVE MODE"
 CHANGING = "SELECT version FROM albums WHERE album_id = '{album}' FOR UPDATE"

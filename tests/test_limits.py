@@ -15,11 +15,11 @@ from exchanges import service
 from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
 from imageapi import app
-from imageapi.api.admission import get_network
 from imageapi.auth.claims import ABILITIES
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
-from imageapi.database.rates import Rate, RateExceeded, RateLimiter
+from imageapi.database.rate_limits import Rate, RateExceeded, RateLimiter
+from imageapi.http.admission import get_network
 from test_routes import BODIES, path_of
 
 PATH = "/api/v1/albums/an-album/images/untag"

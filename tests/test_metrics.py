@@ -29,9 +29,9 @@ from conftest import Command
 from factories import HEADER, PROJECT, claims, signed
 from fixture_types import TokenFor
 from imageapi import metrics as counts
-from imageapi.api import problems
 from imageapi.app import create_app
 from imageapi.auth.errors import TokenRefused
+from imageapi.http import problem_handlers
 from imageapi.metrics import _drop_dead_workers
 from imageapi.settings import Settings
 
@@ -155,7 +155,7 @@ def test_alerts_and_dashboard_ask_by_labels_and_values_that_there_are() -> None:
     }
     routes = routing.iter_route_contexts(create_app(Settings()).routes)
     values = {
-        "type": {kind.name for kind in problems.PROBLEM_TYPES.values()},
+        "type": {kind.name for kind in problem_handlers.PROBLEM_TYPES.values()},
         "route": {route.name for route in routes},
         "reason": {each.__name__ for each in errors_below(TokenRefused)},
         "result": {"answered", "failed"},

@@ -12,19 +12,19 @@ import pytest
 from sqlalchemy import select, text
 
 from factories import PROJECT, SECRET, record
-from imageapi.albums.rendering import RecordSerializer
+from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.app import create_app
-from imageapi.database import renderings
-from imageapi.database.copying import CopyLines, format_lines
+from imageapi.database import reserialize
+from imageapi.database.bulk_import import add_images, export_records
+from imageapi.database.copy_format import CopyLines, format_lines
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
 from imageapi.database.migration import check_schema, migrate
 from imageapi.database.tables import SCHEMA_VERSION, albums, metadata
-from imageapi.database.transfers import add_images, export_records
-from imageapi.records.reading import parse_record
+from imageapi.records.parse import parse_record
 from imageapi.settings import Settings
-from imageapi.transfer.migrating import upgrade_database
-from imageapi.transfer.reader import build_new_image
+from imageapi.transfer.record_reader import build_new_image
+from imageapi.transfer.upgrade import upgrade_database
 
 COLUMNS = """
     SELECT table_name, column_name, data_type, udt_name, is_nullable, column_default, collation_name
@@ -134,7 +134,7 @@ async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: 
         RecordSerializer(ZoneInfo(name), sizes) for name in ("Europe/Paris", "Asia/Tokyo")
     )
     await migrate(empty)
-    made = [parse_record(record("a", number)) for number in range(renderings.BATCH_IMAGES + 1)]
+    made = [parse_record(record("a", number)) for number in range(reserialize.BATCH_IMAGES + 1)]
 
     async def incoming() -> AsyncIterator[CopyLines]:
         yield format_lines(build_new_image(image, paris) for image in made)

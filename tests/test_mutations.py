@@ -29,9 +29,9 @@ from PIL import Image
 import pictures
 from conftest import Command, Service
 from fixture_types import TokenFor
-from imageapi.pictures.decoding import MAX_JOBS, DecodePool
-from imageapi.pictures.formats import MAGIC_BYTES, detect_format
-from imageapi.pictures.views import View
+from imageapi.imaging.decode_pool import MAX_JOBS, DecodePool
+from imageapi.imaging.formats import MAGIC_BYTES, detect_format
+from imageapi.imaging.views import View
 from mutations import Mutation, bases, large_bases, mutation
 
 # Read on import: the tests see no variable of whoever runs them.

@@ -26,15 +26,15 @@ from sqlalchemy import event
 
 import imageapi.database
 from factories import record
-from imageapi.albums.editing import Editor
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.database import renderings, repository
-from imageapi.database.changes import album_change, list_album_ids
+from imageapi.albums.editor import Editor
+from imageapi.albums.record_serializer import RecordSerializer
+from imageapi.database import images, reserialize
+from imageapi.database.album_change import album_change, list_album_ids
 from imageapi.database.engine import SESSION, Database, DedicatedConnection, Statement
-from imageapi.database.history import AlbumEvents
+from imageapi.database.events import AlbumEvents
+from imageapi.database.images import UNTAGGED_ONLY, Box, Cursor, Filter, Images
 from imageapi.database.migration import migrate
-from imageapi.database.queue import UntaggedCache
-from imageapi.database.repository import UNTAGGED_ONLY, Box, Cursor, Filter, Images
+from imageapi.database.untagged_cache import UntaggedCache
 
 FOLDER = Path(imageapi.database.__file__).parent
 
@@ -251,7 +251,7 @@ async def changes(database: Recording) -> None:
             await change.find_pictures_in_use([uuid4(), uuid4()])
     with database.called("over all albums"):
         await list_album_ids(database)
-        await renderings.reserialize(database, RENDERING.name, lambda text, _: text)
+        await reserialize.reserialize(database, RENDERING.name, lambda text, _: text)
     async with database.advisory_lock("a name"):
         pass
 
@@ -327,7 +327,7 @@ async def as_by_a_pooler(filled: Recording) -> None:
 
 async def test_scenario_sends_every_statement_there_is(filled: Recording) -> None:
     names = {name for wanted in FILTERS.values() for name in wanted.conditions()}
-    assert names == set(repository._CONDITIONS)
+    assert names == set(images._CONDITIONS)
     with lines_run() as run:
         await lists(filled)
         await changes(filled)

@@ -11,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from factories import DOCUMENTED_BODY, DOCUMENTED_RECORD, changed
-from imageapi.records.reading import InvalidRecord, parse_record
+from imageapi.records.parse import InvalidRecord, parse_record
 
 PARIS = ZoneInfo("Europe/Paris")
 NAN = float("nan")

@@ -19,7 +19,7 @@ import structlog
 from conftest import Command, Service
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, SAMPLE, record
 from fixture_types import TokenFor
-from imageapi.logs import configure_logs
+from imageapi.logging import configure_logs
 from in_process import InProcess
 
 

@@ -7,9 +7,9 @@ from typing import Any
 import pytest
 from sqlalchemy import bindparam, column, select, table, text
 
-from imageapi.database import repository
+from imageapi.database import images
 from imageapi.database.engine import Database, Statement
-from imageapi.database.repository import Box, Filter
+from imageapi.database.images import Box, Filter
 
 IMAGES = table("images", column("album_id"), column("format"))
 STATEMENT = Statement(
@@ -80,5 +80,5 @@ def test_every_filter_gives_what_its_statements_need() -> None:
     for values in itertools.product(*CHOICES.values()):
         wanted = Filter(**dict(zip(CHOICES, values, strict=True)))
         given = {"album_id": "a", **wanted.values()}
-        repository._select_count(wanted.conditions()).arguments(given)
-        repository._select_page(wanted.conditions(), False).arguments({**given, "rows": 1})
+        images._select_count(wanted.conditions()).arguments(given)
+        images._select_page(wanted.conditions(), False).arguments({**given, "rows": 1})

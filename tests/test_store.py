@@ -15,11 +15,11 @@ from time import monotonic, sleep
 
 import pytest
 
-from imageapi.pictures import keeping
-from imageapi.pictures.deadlines import StoreDeadlines
-from imageapi.pictures.errors import InvalidStore, ObjectNotFound, StoreUnavailable
-from imageapi.pictures.folder import Folder
-from imageapi.pictures.store import Store, open_store
+from imageapi.storage import staging
+from imageapi.storage.deadlines import StoreDeadlines
+from imageapi.storage.errors import InvalidStore, ObjectNotFound, StoreUnavailable
+from imageapi.storage.folder import Folder
+from imageapi.storage.store import Store, open_store
 from s3 import Bucket, s3_server
 
 KEY = "album/7d1f0a52-41f8-4f0c-9a44-0f6d2f8a8f0e/original.jpg"
@@ -65,8 +65,8 @@ class Place:
 import asyncio, resource, signal, sys
 from datetime import timedelta
 from pathlib import Path
-from imageapi.pictures.errors import StoreUnavailable
-from imageapi.pictures.store import open_store
+from imageapi.storage.errors import StoreUnavailable
+from imageapi.storage.store import open_store
 KEY, MIB = {KEY!r}, {MIB}
 store = open_store(sys.argv[1], Path(sys.argv[2]))
 {dedent(script)}
@@ -137,7 +137,7 @@ async def test_folder_that_hangs_is_away_and_others_are_read(hanging: Place) -> 
     await hanging.store.put(other, SMALL)
     started = monotonic()
     asked = [
-        asyncio.create_task(hanging.store.get(KEY)) for _ in range(keeping.MAX_DISK_THREADS - 1)
+        asyncio.create_task(hanging.store.get(KEY)) for _ in range(staging.MAX_DISK_THREADS - 1)
     ]
     await asyncio.sleep(0.1)
     asked[0].cancel()
@@ -149,7 +149,7 @@ async def test_folder_that_hangs_is_away_and_others_are_read(hanging: Place) -> 
 
 
 async def test_folder_that_hangs_holds_up_no_more_than_its_threads(hanging: Place) -> None:
-    asked = [hanging.store.get(KEY) for _ in range(keeping.MAX_DISK_THREADS + 5)]
+    asked = [hanging.store.get(KEY) for _ in range(staging.MAX_DISK_THREADS + 5)]
     told = await asyncio.gather(*asked, return_exceptions=True)
     assert {type(each) for each in told} == {StoreUnavailable}
     with pytest.raises(StoreUnavailable):
@@ -591,8 +591,8 @@ def test_a_folder_that_cannot_be_written_is_unfit(folder: Place, tmp_path: Path)
     if os.geteuid() == 0:
         os.setuid(65534)  # root may write everywhere
     try:
-        from imageapi.pictures.deadlines import StoreDeadlines
-        from imageapi.pictures.folder import Folder
+        from imageapi.storage.deadlines import StoreDeadlines
+        from imageapi.storage.folder import Folder
         Folder(Path("."), StoreDeadlines())
     except OSError as error:
         print(error.strerror)

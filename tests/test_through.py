@@ -1,6 +1,6 @@
 """The tests of HTTP and of the commands, once more by other ways to the database and the service.
 
-By hand: `make test ARGS="--through=pgbouncer tests/test_changes.py"`.
+By hand: `make test ARGS="--through=pgbouncer tests/test_editor.py"`.
 """
 
 import os

@@ -18,9 +18,9 @@ from sqlalchemy import delete, update
 
 from factories import record
 from fixture_types import AddRecords, TokenFor
-from imageapi.api.pages import decode_cursor, encode_cursor
+from imageapi.api.pagination import decode_cursor, encode_cursor
 from imageapi.database.engine import Database
-from imageapi.database.repository import Cursor
+from imageapi.database.images import Cursor
 from imageapi.database.tables import images
 
 

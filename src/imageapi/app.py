@@ -16,30 +16,30 @@ from starlette_compress import CompressMiddleware
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from imageapi import __version__
-from imageapi.albums.places import GeoipDatabase
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.albums.showing import Renditions
-from imageapi.albums.studio import PictureLimits, open_backend
-from imageapi.api import albums, assets, document, events, images, operations, tags, untag, uploads
-from imageapi.api.admission import Admission, ConcurrencyLimiter, normalize_client
-from imageapi.api.cors import Cors
-from imageapi.api.headers import DocumentedHeaders
-from imageapi.api.heads import HeadRequests
-from imageapi.api.journal import RequestLog
-from imageapi.api.lean import UntaggedFastPath
-from imageapi.api.limits import BodyLimit
-from imageapi.api.problems import add_problem_handlers
+from imageapi.albums.backend import PictureLimits, open_backend
+from imageapi.albums.geoip import GeoipDatabase
+from imageapi.albums.record_serializer import RecordSerializer
+from imageapi.albums.renditions import Renditions
+from imageapi.api import albums, assets, events, images, openapi, operations, tags, untag, uploads
+from imageapi.api.untagged_fast_path import UntaggedFastPath
 from imageapi.auth.issuer import Issuer
-from imageapi.auth.secret import load_secret
+from imageapi.auth.secret_file import load_secret
 from imageapi.auth.tokens import Rules, Tokens
 from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
-from imageapi.database.queue import UntaggedCache
-from imageapi.database.rates import Rate, RateLimiter, sweep_forever
+from imageapi.database.rate_limits import Rate, RateLimiter, sweep_forever
+from imageapi.database.untagged_cache import UntaggedCache
 from imageapi.deadlines import Deadlines
-from imageapi.logs import configure_logs, locate_error
+from imageapi.http.admission import Admission, ConcurrencyLimiter, normalize_client
+from imageapi.http.body_limits import BodyLimit
+from imageapi.http.cors import Cors
+from imageapi.http.head_requests import HeadRequests
+from imageapi.http.problem_handlers import add_problem_handlers
+from imageapi.http.request_log import RequestLog
+from imageapi.http.response_headers import DocumentedHeaders
+from imageapi.logging import configure_logs, locate_error
 from imageapi.metrics import REQUESTS_UNDER_WAY
-from imageapi.serving import end_with_parent
+from imageapi.server import end_with_parent
 from imageapi.settings import Settings, load_settings, parse_rate
 
 #: How long work between requests rests after it broke.
@@ -93,7 +93,7 @@ class ImageAPI(FastAPI):
     def openapi(self) -> dict[str, Any]:
         """The OpenAPI document, in its published form."""
         if self.openapi_schema is None:
-            self.openapi_schema = document.complete_document(super().openapi())
+            self.openapi_schema = openapi.complete_document(super().openapi())
         return self.openapi_schema
 
 
@@ -161,10 +161,10 @@ def create_app(settings: Settings, deadlines: Deadlines | None = None) -> FastAP
         title="Image API",
         version=__version__,
         summary="The queue of photographs nobody has tagged yet",
-        description=document.DESCRIPTION,
+        description=openapi.DESCRIPTION,
         license_info={"name": "MIT", "identifier": "MIT"},
         servers=[{"url": "/", "description": "The service that this document comes from"}],
-        openapi_tags=document.TAGS,
+        openapi_tags=openapi.TAGS,
         lifespan=lifespan,
         docs_url=None,
         redoc_url=None,

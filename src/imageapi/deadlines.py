@@ -3,14 +3,14 @@
 from dataclasses import dataclass, field
 
 from imageapi.database.deadlines import DatabaseDeadlines
-from imageapi.pictures.deadlines import StoreDeadlines
+from imageapi.storage.deadlines import StoreDeadlines
 
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
     """Deadlines in seconds; the defaults are those of the service, tests have shorter ones.
 
-    Those of a connection, which belong to the server, are in `imageapi.api.patience`.
+    Those of a connection, which belong to the server, are in `imageapi.http.connection_limits`.
     """
 
     database: DatabaseDeadlines = field(default_factory=DatabaseDeadlines)

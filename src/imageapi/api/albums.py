@@ -7,11 +7,11 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from imageapi.api.answers import json_text_response
 from imageapi.api.dependencies import ImagesDep, SerializerDep, TokenDep
-from imageapi.api.problems import TOKEN_ERRORS, problem_responses
+from imageapi.api.responses import json_text_response
+from imageapi.http.problem_handlers import TOKEN_ERRORS, problem_responses
+from imageapi.records.fields import Count, Moment
 from imageapi.records.ids import ALBUM_ID
-from imageapi.records.values import Count, Moment
 
 router = APIRouter(prefix="/api/v1", tags=["albums"])
 

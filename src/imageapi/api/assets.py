@@ -8,25 +8,25 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Path, Request, Response
 from starlette.responses import StreamingResponse
 
-from imageapi.albums.showing import Renditions
-from imageapi.api.conditions import IfNoneMatch, etag_matches
-from imageapi.api.dependencies import ImagesDep, PublicIdPath, RenditionsDep, StoreDep
-from imageapi.api.document import document_headers
-from imageapi.api.errors import NothingHere
-from imageapi.api.problems import problem_responses
-from imageapi.api.ranges import parse_range
-from imageapi.database.repository import StoredImage
-from imageapi.pictures.errors import StoreUnavailable
-from imageapi.pictures.formats import MEDIA_TYPES
-from imageapi.pictures.naming import (
+from imageapi.albums.asset_paths import (
     ORIGINAL,
     build_original_name,
     build_store_key,
     is_signed,
     parse_view,
 )
-from imageapi.pictures.store import Store
+from imageapi.albums.renditions import Renditions
+from imageapi.api.dependencies import ImagesDep, PublicIdPath, RenditionsDep, StoreDep
+from imageapi.api.openapi import document_headers
+from imageapi.database.images import StoredImage
+from imageapi.http.errors import NothingHere
+from imageapi.http.preconditions import IfNoneMatch, etag_matches
+from imageapi.http.problem_handlers import problem_responses
+from imageapi.http.ranges import parse_range
+from imageapi.imaging.formats import MEDIA_TYPES
 from imageapi.records.ids import ALBUM_ID
+from imageapi.storage.errors import StoreUnavailable
+from imageapi.storage.store import Store
 
 router = APIRouter(prefix="/assets", tags=["pictures"])
 

@@ -9,21 +9,21 @@ from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 
-from imageapi.albums.editing import Editor
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.albums.showing import Renditions
-from imageapi.albums.uploading import Uploader
-from imageapi.api.errors import NothingHere
+from imageapi.albums.editor import Editor
+from imageapi.albums.record_serializer import RecordSerializer
+from imageapi.albums.renditions import Renditions
+from imageapi.albums.uploader import Uploader
 from imageapi.auth.authorization import find_token
 from imageapi.auth.claims import ABILITIES
 from imageapi.auth.errors import TokenMissing
 from imageapi.auth.tokens import Tokens, VerifiedToken
 from imageapi.database.engine import Database
-from imageapi.database.history import AlbumEvents
-from imageapi.database.rates import RateLimiter
-from imageapi.database.repository import Images
-from imageapi.pictures.store import Store
+from imageapi.database.events import AlbumEvents
+from imageapi.database.images import Images
+from imageapi.database.rate_limits import RateLimiter
+from imageapi.http.errors import NothingHere
 from imageapi.records.ids import ALBUM_ID
+from imageapi.storage.store import Store
 
 AlbumIdPath = Annotated[
     str,

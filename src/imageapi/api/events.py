@@ -9,15 +9,15 @@ from uuid import UUID
 from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.api.answers import json_chunks_response
+from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.api.dependencies import EventsDep, MayListImages, SerializerDep
-from imageapi.api.document import document_headers
-from imageapi.api.errors import InvalidParameter
-from imageapi.api.pages import Limit, next_page_header
-from imageapi.api.problems import ALBUM_ERRORS, problem_responses
-from imageapi.database.history import LAST_VERSION, Event
-from imageapi.records.values import Moment, Pixels, Position, Rotation, Version
+from imageapi.api.openapi import document_headers
+from imageapi.api.pagination import Limit, next_page_header
+from imageapi.api.responses import json_chunks_response
+from imageapi.database.events import LAST_VERSION, Event
+from imageapi.http.errors import InvalidParameter
+from imageapi.http.problem_handlers import ALBUM_ERRORS, problem_responses
+from imageapi.records.fields import Moment, Pixels, Position, Rotation, Version
 
 router = APIRouter(tags=["events"])
 

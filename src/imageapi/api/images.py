@@ -7,8 +7,6 @@ from fastapi import APIRouter, Depends, Query, Request, Response
 from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from imageapi.albums.errors import Conflict
-from imageapi.api.answers import get_etag, image_response
-from imageapi.api.conditions import IfMatch, IfNoneMatch, etag_matches
 from imageapi.api.dependencies import (
     AuthorizeBeforeBody,
     ImagesDep,
@@ -17,14 +15,15 @@ from imageapi.api.dependencies import (
     MayUpdateImages,
     PublicIdPath,
 )
-from imageapi.api.document import document_headers
-from imageapi.api.errors import InvalidParameter
-from imageapi.api.pages import PAGE_HEADERS, After, Limit, list_response
-from imageapi.api.problems import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
+from imageapi.api.openapi import document_headers
+from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
+from imageapi.api.responses import get_etag, image_response
 from imageapi.database.errors import ImageChanged
-from imageapi.database.repository import Box, Filter
-from imageapi.records.image import Image
-from imageapi.records.values import (
+from imageapi.database.images import Box, Filter
+from imageapi.http.errors import InvalidParameter
+from imageapi.http.preconditions import IfMatch, IfNoneMatch, etag_matches
+from imageapi.http.problem_handlers import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
+from imageapi.records.fields import (
     FIRST_DATE,
     LAST_DATE,
     FormatName,
@@ -33,6 +32,7 @@ from imageapi.records.values import (
     Position,
     Rotation,
 )
+from imageapi.records.image import Image
 
 router = APIRouter(tags=["images"], route_class=AuthorizeBeforeBody)
 

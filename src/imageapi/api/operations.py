@@ -11,10 +11,10 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi import metrics
-from imageapi.api.answers import json_text_response
 from imageapi.api.dependencies import DatabaseDep
-from imageapi.api.problems import problem_responses
+from imageapi.api.responses import json_text_response
 from imageapi.database.migration import check_schema
+from imageapi.http.problem_handlers import problem_responses
 
 router = APIRouter(tags=["operation"])
 

@@ -7,8 +7,6 @@ from uuid import UUID
 from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
-from imageapi.api.answers import image_response, json_text_response
-from imageapi.api.conditions import IfMatch
 from imageapi.api.dependencies import (
     AuthorizeBeforeBody,
     ImagesDep,
@@ -16,12 +14,14 @@ from imageapi.api.dependencies import (
     MayTagImages,
     PublicIdPath,
 )
-from imageapi.api.document import document_headers
-from imageapi.api.errors import InvalidParameter
-from imageapi.api.problems import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
+from imageapi.api.openapi import document_headers
+from imageapi.api.responses import image_response, json_text_response
 from imageapi.database.errors import ImageChanged
+from imageapi.http.errors import InvalidParameter
+from imageapi.http.preconditions import IfMatch
+from imageapi.http.problem_handlers import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
+from imageapi.records.fields import MAX_TAGS, Count, GivenTag, Version, invalid_value
 from imageapi.records.image import Image
-from imageapi.records.values import MAX_TAGS, Count, GivenTag, Version, invalid_value
 
 router = APIRouter(tags=["tags"], route_class=AuthorizeBeforeBody)
 

@@ -9,24 +9,24 @@ from fastapi import APIRouter, Depends, Request, Response
 from pydantic import TypeAdapter, ValidationError
 
 from imageapi.albums.errors import Conflict
-from imageapi.albums.uploading import Uploader, UploadFields
-from imageapi.api.admission import ConcurrencyLimiter
-from imageapi.api.answers import image_response
+from imageapi.albums.uploader import Uploader, UploadFields
 from imageapi.api.dependencies import MayAddImages
-from imageapi.api.document import document_headers
-from imageapi.api.errors import (
+from imageapi.api.openapi import document_headers
+from imageapi.api.responses import image_response
+from imageapi.http.admission import ConcurrencyLimiter
+from imageapi.http.errors import (
     BodyTooLarge,
     BodyTooSlow,
     InvalidParameter,
     NotMultipart,
     UnreadableRequest,
 )
-from imageapi.api.forms import FILE_FIELD, MARGIN_BYTES, Fields, read_form
-from imageapi.api.problems import ALBUM_ERRORS, problem_responses
-from imageapi.pictures.errors import InvalidPicture, NotAPicture, StoreUnavailable
+from imageapi.http.multipart import FILE_FIELD, MARGIN_BYTES, Fields, read_form
+from imageapi.http.problem_handlers import ALBUM_ERRORS, problem_responses
+from imageapi.records.fields import GIVEN_TAG_SCHEMA, MAX_TAGS, GivenTag
 from imageapi.records.ids import PUBLIC_ID
 from imageapi.records.image import Image, Location
-from imageapi.records.values import GIVEN_TAG_SCHEMA, MAX_TAGS, GivenTag
+from imageapi.storage.errors import InvalidPicture, NotAPicture, StoreUnavailable
 
 router = APIRouter(tags=["images"])
 

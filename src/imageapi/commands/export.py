@@ -7,7 +7,7 @@ import typer
 
 from imageapi.commands.opening import open_current_database
 from imageapi.settings import Settings, load_settings
-from imageapi.transfer.exporting import export_album
+from imageapi.transfer.album_export import export_album
 
 
 def run(album_id: str) -> None:

@@ -1,14 +1,14 @@
 """What a command says when it fails, and its exit status."""
 
-from imageapi.albums.places import InvalidGeoipDatabase
+from imageapi.albums.geoip import InvalidGeoipDatabase
 from imageapi.auth.errors import InvalidSecret
-from imageapi.database.embedded.joining import DataDirectoryError
 from imageapi.database.errors import DatabaseError
-from imageapi.logs import locate_error
-from imageapi.pictures.errors import InvalidStore, StoreError
-from imageapi.serving import NotServing
+from imageapi.embedded_postgres.client import DataDirectoryError
+from imageapi.logging import locate_error
+from imageapi.server import NotServing
 from imageapi.settings import InvalidSetting
-from imageapi.transfer.importing import ImportRefused
+from imageapi.storage.errors import InvalidStore, StoreError
+from imageapi.transfer.record_import import ImportRefused
 
 #: Why a setting is refused, and what the sentence begins with. The exit status is 2.
 _WRONG_SETTINGS: tuple[tuple[type[Exception], str], ...] = (

@@ -8,7 +8,7 @@ import typer
 from imageapi.commands.opening import open_current_backend
 from imageapi.commands.progress import show_pictures_done, show_refused
 from imageapi.settings import Settings, load_settings
-from imageapi.transfer.photographs import (
+from imageapi.transfer.photograph_import import (
     PhotographImporter,
     PhotographImportResult,
     find_photographs,

@@ -9,9 +9,9 @@ import typer
 
 from imageapi.commands.opening import create_serializer, open_current_database
 from imageapi.commands.progress import show_bytes_read
-from imageapi.database.transfers import ImportResult
+from imageapi.database.bulk_import import ImportResult
 from imageapi.settings import Settings, load_settings
-from imageapi.transfer.importing import Importer, open_source
+from imageapi.transfer.record_import import Importer, open_source
 
 
 def run(files: list[Path], album_id: str | None) -> None:

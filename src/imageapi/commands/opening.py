@@ -3,12 +3,12 @@
 from collections.abc import AsyncIterator
 from contextlib import AbstractAsyncContextManager, asynccontextmanager
 
-from imageapi.albums.rendering import RecordSerializer
-from imageapi.albums.studio import Backend, PictureLimits, open_backend
+from imageapi.albums.backend import Backend, PictureLimits, open_backend
+from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.database.engine import Database
 from imageapi.database.opening import open_database
 from imageapi.settings import Settings
-from imageapi.transfer.migrating import upgrade_database
+from imageapi.transfer.upgrade import upgrade_database
 
 
 def create_serializer(settings: Settings) -> RecordSerializer:

@@ -5,7 +5,7 @@ from datetime import timedelta
 
 import typer
 
-from imageapi.albums.purging import PurgeResult, purge
+from imageapi.albums.purge import PurgeResult, purge
 from imageapi.commands.opening import open_current_backend
 from imageapi.settings import Settings, load_settings
 

@@ -7,15 +7,15 @@ from datetime import timedelta
 
 import typer
 
-from imageapi.albums.places import GeoipDatabase
+from imageapi.albums.geoip import GeoipDatabase
 from imageapi.commands.opening import migrate
 from imageapi.commands.token import create_tokens
 from imageapi.database.errors import DatabaseUnavailable
 from imageapi.database.opening import database_server
-from imageapi.logs import configure_logs
-from imageapi.pictures.store import open_store
-from imageapi.serving import APPLICATION, PROTOCOL, serve
+from imageapi.logging import configure_logs
+from imageapi.server import APPLICATION, PROTOCOL, serve
 from imageapi.settings import Settings, load_settings
+from imageapi.storage.store import open_store
 
 #: How long a start waits for a database that does not answer yet, in seconds.
 DATABASE_WAIT_SECONDS = 30

@@ -5,7 +5,7 @@ from uuid import UUID
 
 import typer
 
-from imageapi.auth.secret import load_secret
+from imageapi.auth.secret_file import load_secret
 from imageapi.auth.tokens import Rules, Tokens
 from imageapi.settings import Settings, load_settings
 

@@ -221,7 +221,7 @@ class Database:
     async def transaction(self, seconds: float | None = None) -> AsyncIterator[AsyncConnection]:
         """A transaction, committed when the block ends, undone when it raises.
 
-        An impatient database breaks it off after so many seconds, by default those of a change.
+        A database with deadlines breaks it off after ``seconds``, by default those of a change.
         """
         seconds = self.deadlines.change_seconds if seconds is None else seconds
         with translate_database_errors():

@@ -5,8 +5,8 @@ from contextlib import AbstractContextManager, asynccontextmanager, nullcontext
 from pathlib import Path
 
 from imageapi.database.deadlines import DatabaseDeadlines
-from imageapi.database.embedded.joining import run_embedded_server
 from imageapi.database.engine import Database
+from imageapi.embedded_postgres.client import run_embedded_server
 
 
 def database_server(url: str | None, data_dir: Path) -> AbstractContextManager[str]:

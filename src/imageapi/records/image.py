@@ -9,7 +9,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
 
-from imageapi.records.values import (
+from imageapi.records.fields import (
     MAX_TAGS,
     AlbumId,
     ByteCount,

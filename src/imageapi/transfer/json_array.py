@@ -10,7 +10,7 @@ from collections.abc import Iterable, Iterator
 from math import isfinite
 from typing import NamedTuple
 
-from imageapi.records.reading import MAX_JSON_DEPTH
+from imageapi.records.parse import MAX_JSON_DEPTH
 
 #: One element may be this long, in characters.
 MAX_ELEMENT_CHARACTERS = 4 * 1024 * 1024

@@ -5,10 +5,10 @@ from collections import deque
 from collections.abc import AsyncGenerator, Iterable, Iterator
 from itertools import chain, islice
 
-from imageapi.children.child import WorkerDied, WorkerProcess, count_cores
-from imageapi.database.copying import CopyLines
+from imageapi.database.copy_format import CopyLines
 from imageapi.transfer.parts import LARGEST_PART_BYTES, joined
-from imageapi.transfer.reader import InvalidPart, Reader
+from imageapi.transfer.record_reader import InvalidPart, Reader
+from imageapi.workers.process import WorkerDied, WorkerProcess, count_cores
 
 MOST_READERS = 4
 """More read faster than PostgreSQL writes."""
@@ -16,7 +16,7 @@ MOST_READERS = 4
 PARTS_AHEAD = 32
 """Read while PostgreSQL writes what was read before."""
 
-_READER = "imageapi.transfer.reader"
+_READER = "imageapi.transfer.record_reader"
 
 
 class ReaderDied(Exception):

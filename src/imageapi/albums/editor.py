@@ -1,0 +1,190 @@
+"""Changes that people make to the images of an album."""
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from contextlib import AbstractAsyncContextManager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+from uuid import UUID
+
+from imageapi.albums.errors import DuplicatePicture, InvalidChange
+from imageapi.albums.geometry import apply_changes
+from imageapi.albums.record_serializer import RecordSerializer
+from imageapi.database.album_change import AlbumChange, album_change
+from imageapi.database.engine import Database
+from imageapi.database.errors import ImageChanged, ImageNotFound
+from imageapi.database.images import StoredImage
+from imageapi.records.fields import MAX_TAGS
+from imageapi.records.image import Image
+
+#: Versions of an image that a change is made for; None where it is made for any.
+ExpectedVersions = Collection[int] | None
+
+#: What people change of an image, as events tell it.
+_CHANGEABLE = ("rotation", "crop_x", "crop_y", "crop_w", "crop_h", "gps_html")
+
+
+@dataclass(frozen=True, slots=True)
+class ChangeResult:
+    """How many images a change was for in the end, and the album's version after it."""
+
+    version: int
+    images: int
+
+
+class Editor:
+    """Changes images of one album on behalf of ``user_id``.
+
+    Each method is one transaction, and one event where anything changes. They raise ImageNotFound
+    for what the album has not or only in its trash, ImageChanged where the image's version is not
+    among those the change is for, and DatabaseUnavailable.
+    """
+
+    def __init__(
+        self, database: Database, serializer: RecordSerializer, album_id: str, user_id: str | None
+    ) -> None:
+        self._database = database
+        self._serializer = serializer
+        self.album_id = album_id
+        self._user_id = user_id
+
+    async def tag(self, public_id: UUID, tag: str, versions: ExpectedVersions) -> StoredImage:
+        """Give the image a tag, behind those it has; raises InvalidChange."""
+        return await self._edit_one(
+            "tag", public_id, versions, lambda image: self._add_tags(image, [tag], "tag")
+        )
+
+    async def untag(self, public_id: UUID, tag: str, versions: ExpectedVersions) -> StoredImage:
+        """Take a tag away from the image."""
+        return await self._edit_one(
+            "tag", public_id, versions, lambda image: _remove_tags(image, [tag])
+        )
+
+    async def tag_many(
+        self, public_ids: Sequence[UUID], add: Sequence[str], remove: Sequence[str]
+    ) -> ChangeResult:
+        """Take tags away from images and give them others: all of them, or none."""
+
+        def edit(image: Image) -> None:
+            _remove_tags(image, remove)
+            self._add_tags(image, add, "add")
+
+        async with self._change_album() as change:
+            images = await change.images(list(dict.fromkeys(public_ids)))
+            count = await self._edit_images("tag", change, images, edit)
+            return ChangeResult(change.version if count else change.version - 1, count)
+
+    async def edit(
+        self, public_id: UUID, changes: Mapping[str, Any], versions: ExpectedVersions
+    ) -> StoredImage:
+        """Rotate, crop, place: `edited` says how; raises InvalidChange."""
+        return await self._edit_one(
+            "update", public_id, versions, lambda image: apply_changes(image, changes)
+        )
+
+    async def delete(self, public_id: UUID, versions: ExpectedVersions) -> None:
+        """Put the image into the trash."""
+        async with self._change_album() as change:
+            image = (await change.images([public_id]))[0]
+            _require_version(image, versions)
+            await _set_deleted_at(change, "delete", public_id, datetime.now(UTC))
+
+    async def restore(self, public_id: UUID, versions: ExpectedVersions) -> StoredImage:
+        """Take the image out of the trash, if it is there; raises DuplicatePicture."""
+        async with self._change_album() as change:
+            image = await change.find(public_id)
+            if image is None:
+                raise ImageNotFound
+            _require_version(image, versions)
+            if image.deleted_at is None:
+                return image
+            same = image.digest and await change.find_by_digest(image.digest)
+            if same:
+                raise DuplicatePicture(same.public_id)
+            await _set_deleted_at(change, "restore", public_id, None)
+            return (await change.images([public_id]))[0]
+
+    def _change_album(self) -> AbstractAsyncContextManager[AlbumChange]:
+        return album_change(self._database, self.album_id, self._user_id)
+
+    def _add_tags(self, image: Image, tags: Sequence[str], field: str) -> None:
+        """Add the tags that the image does not have; the album's id is none that people give."""
+        if self.album_id in tags:
+            raise InvalidChange(field, "must not be the album's id")
+        image.infos.tags = list(dict.fromkeys([*image.infos.tags, *tags]))
+        if len(image.tags) > MAX_TAGS:
+            raise InvalidChange(field, f"would be more than {MAX_TAGS} on image {image.public_id}")
+
+    async def _edit_one(
+        self, kind: str, public_id: UUID, versions: ExpectedVersions, edit: Callable[[Image], None]
+    ) -> StoredImage:
+        async with self._change_album() as change:
+            images = await change.images([public_id])
+            _require_version(images[0], versions)
+            if await self._edit_images(kind, change, images, edit):
+                images = await change.images([public_id])
+            return images[0]
+
+    async def _edit_images(
+        self,
+        kind: str,
+        change: AlbumChange,
+        images: Sequence[StoredImage],
+        edit: Callable[[Image], None],
+    ) -> int:
+        """Edit the images, with one event for those that change; return how many do."""
+        rows, before, after = [], {}, {}
+        for stored in images:
+            image = Image.model_validate_json(stored.record)
+            was = _get_state(image)
+            edit(image)
+            now = _get_state(image)
+            differing = [name for name, value in now.items() if value != was[name]]
+            if differing:
+                before[image.public_id] = {name: was[name] for name in differing}
+                after[image.public_id] = {name: now[name] for name in differing}
+                rows.append(self._build_row(stored, image))
+        if rows:
+            await change.update(rows)
+            await change.record_event(kind, [row["public_id"] for row in rows], before, after)
+        return len(rows)
+
+    def _build_row(self, stored: StoredImage, image: Image) -> dict[str, Any]:
+        latitude, longitude = image.gps or (None, None)
+        return {
+            "public_id": stored.public_id,
+            "tags": image.tags,
+            "latitude": latitude,
+            "longitude": longitude,
+            "record": self._serializer.text(image, stored.asset_key),
+        }
+
+
+def _get_state(image: Image) -> dict[str, Any]:
+    return {"tags": image.tags, **{name: getattr(image, name) for name in _CHANGEABLE}}
+
+
+def _remove_tags(image: Image, tags: Sequence[str]) -> None:
+    image.infos.tags = [
+        image.album_id,
+        *(tag for tag in image.tags if tag not in tags),
+    ]
+
+
+def _require_version(image: StoredImage, versions: ExpectedVersions) -> None:
+    if versions is not None and image.version not in versions:
+        raise ImageChanged
+
+
+async def _set_deleted_at(
+    change: AlbumChange, kind: str, public_id: UUID, deleted_at: datetime | None
+) -> None:
+    """Mark the image as deleted then, or as there where ``deleted_at`` is None."""
+    is_deleted = deleted_at is not None
+    await change.update([{"public_id": public_id, "deleted_at": deleted_at}])
+    await change.record_event(
+        kind,
+        [public_id],
+        {str(public_id): {"deleted": not is_deleted}},
+        {str(public_id): {"deleted": is_deleted}},
+    )

@@ -1,0 +1,49 @@
+"""From an image to the text that clients are sent."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import datetime
+from zoneinfo import ZoneInfo
+
+from imageapi.albums.asset_paths import build_asset_paths
+from imageapi.imaging.views import View
+from imageapi.records.image import Image, Thumbnails
+
+#: Raised by whoever changes what a record's text looks like: those that are there follow.
+SERIALIZER_VERSION = 2
+
+
+@dataclass(frozen=True, slots=True)
+class RecordSerializer:
+    """How records are rendered: in which time zone, and with renditions of which sizes.
+
+    ``sizes`` are the longest edges of ``full``, ``large`` and ``mini``, in pixels.
+    """
+
+    time_zone: ZoneInfo
+    sizes: Mapping[str, int]
+
+    @property
+    def name(self) -> str:
+        """What is remembered with an album: it differs where the texts do."""
+        return (
+            f"{SERIALIZER_VERSION} {self.time_zone.key} {'/'.join(map(str, self.sizes.values()))}"
+        )
+
+    def format_moment(self, moment: datetime) -> str:
+        """The moment as records have it: milliseconds, and the time zone's offset then."""
+        return moment.astimezone(self.time_zone).isoformat(timespec="milliseconds")
+
+    def text(self, image: Image, asset_key: bytes | None) -> str:
+        """The record's text; an image with a picture here gets the paths of its renditions."""
+        if asset_key is not None:
+            views = {size: get_view(image, edge) for size, edge in self.sizes.items()}
+            paths = build_asset_paths(image.album_id, image.public_id, asset_key, views)
+            image.thumbnails = Thumbnails(**paths)
+        return image.record(self.time_zone)
+
+
+def get_view(image: Image, longest_edge: int) -> View:
+    """What of its picture an image shows: rotated, and cropped where it is."""
+    crop = (image.crop_x, image.crop_y, image.crop_w, image.crop_h)
+    return View(longest_edge, image.rotation, crop if any(crop) else None)

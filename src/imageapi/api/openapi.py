@@ -1,0 +1,285 @@
+"""The OpenAPI document: what the routes and models say, in a form that generators read well.
+
+FastAPI derives a document from the routes. `complete_document` changes that into the published
+form: each schema and each error response stands once, by name; null is a type; each response lists
+its headers; and there are examples, which are responses that the tests received
+(``examples.json``; docs/sdk.md says how).
+"""
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from importlib.resources import files
+from typing import Any
+
+from imageapi.http.problem_handlers import (
+    MEDIA_TYPE,
+    PROBLEM_TYPES,
+    PROBLEMS_KEY,
+    REALM,
+    RETRY_AFTER_SECONDS,
+    Problem,
+    ProblemType,
+)
+from imageapi.http.response_headers import CACHE_CONTROL, FIXED, P3P
+
+Json = dict[str, Any]
+
+DESCRIPTION = """\
+Ask which images of an album still have no tag, oldest first, and work that queue off. Around it:
+photographs in, seen as renditions, tagged one by one or many at once, rotated, cropped, deleted
+and restored.
+
+Every call needs a token that grants its **ability** on the album: `image_list`, `image_create`,
+`image_tag`, `image_update` or `image_delete`. Lists come whole, or in pages where `limit` is
+given: the `Link` header leads to the next one. An image's `ETag` is its version; sent back as
+`If-Match`, it keeps two people from overwriting each other. Every error is
+`application/problem+json` (RFC 9457).
+"""
+
+TAGS = [
+    {"name": "queue", "description": "The images that nobody has tagged yet"},
+    {"name": "tags", "description": "Who has them, giving and taking them away"},
+    {"name": "images", "description": "In, out, rotated, cropped, deleted and restored"},
+    {"name": "events", "description": "What happened to an album"},
+    {"name": "albums", "description": "What a token leads to"},
+    {"name": "pictures", "description": "Renditions and originals, by paths that need no token"},
+    {"name": "operation", "description": "For whoever runs the service"},
+]
+
+#: Either of them will do.
+SECURITY = {
+    "Token": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": 'The value is `Token token="…"`, with a JWT between the quotes',
+    },
+    "Bearer": {
+        "type": "http",
+        "scheme": "bearer",
+        "bearerFormat": "JWT",
+        "description": "The same JWT under the usual scheme",
+    },
+}
+
+_HEADERS_OF_ALL = {
+    "Cache-Control": "No answer may be kept, but for pictures, which bear a value of their own",
+    "Pragma": "The same for HTTP/1.0",
+    "Expires": "The same for HTTP/1.0",
+    "X-Frame-Options": "The answer is not shown in a frame",
+    "X-XSS-Protection": "For browsers that know it",
+    "X-Content-Type-Options": "The answer is what its type says",
+    "X-Download-Options": "For browsers that know it",
+    "X-Permitted-Cross-Domain-Policies": "No other document grants access",
+    "P3P": "For browsers that know it",
+    "X-Request-Id": "The request's own id where it is one, else a new UUID; the log names it too",
+    "X-Runtime": "Seconds that the request took",
+}
+_HEADERS_OF_SOME = {
+    "X-token": "The request's token, once it is verified",
+    "Vary": "What else the answer depends on",
+    "ETag": "The image's version: the value for `If-Match` and `If-None-Match`",
+    "Link": "Where to go on, relative to the address that was asked (RFC 8288): of a list "
+    '`rel="next"`, its next page; of an image `rel="enclosure"`, its original',
+    "Location": "The image's address",
+    "X-Total-Count": "How many there are in all, on pages",
+    "Content-Range": "Which bytes of how many these are",
+    "Accept-Ranges": "`bytes`, where ranges are understood",
+    "WWW-Authenticate": "What the service wants to see",
+    "Connection": "`close` where the rest of the request is not read",
+    "Retry-After": "Seconds after which to try again",
+}
+_EXAMPLES: dict[str, str | int | float] = {
+    **{
+        name.decode(): value.decode()
+        for name, value in [CACHE_CONTROL, *FIXED, P3P]  # names in lower case
+    },
+    "x-request-id": "b7f7faf2-ab83-4f0c-9f49-dba22362e911",
+    "x-runtime": 0.015579,
+    "x-token": "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.…",
+    "vary": "Accept-Encoding",
+    "etag": '"3"',
+    "link": '</api/v1/albums/holiday/images/untag?limit=25&after=…>; rel="next"',
+    "location": "/api/v1/albums/holiday/images/078fafdc-f05a-44c4-94df-c04244c7cda4",
+    "x-total-count": 412,
+    "content-range": "bytes 0-1023/3604",
+    "accept-ranges": "bytes",
+    "www-authenticate": REALM,
+    "connection": "close",
+    "retry-after": RETRY_AFTER_SECONDS,
+}
+_TYPES_BY_NAME = {kind.name: kind for kind in PROBLEM_TYPES.values()}
+
+
+def document_headers(*names: str) -> Json:
+    """What a route says of the headers that its answer bears beside those of every answer."""
+    assert set(names) <= _HEADERS_OF_SOME.keys()
+    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
+
+
+def complete_document(document: Json) -> Json:
+    """Bring what FastAPI derived into the published form, in place."""
+    examples = json.loads(files("imageapi.api").joinpath("examples.json").read_text())
+    components = document["components"]
+    schemas = components["schemas"]
+    schemas |= _build_problem_schemas()
+    for name in ("HTTPValidationError", "ValidationError"):
+        schemas.pop(name, None)
+    components |= {
+        "headers": {name: _build_header(name) for name in (*_HEADERS_OF_ALL, *_HEADERS_OF_SOME)},
+        "responses": {},
+        "securitySchemes": SECURITY,
+    }
+    sent = set()
+    for path, operation in iterate_operations(document):
+        operation.get("parameters", []).sort(
+            key=lambda parameter: _get_parameter_order(path, parameter)
+        )
+        _complete_operation(operation, components["responses"], examples)
+        if "requestBody" in operation:
+            sent.add(_name_body_schema(operation["requestBody"], schemas))
+    for name in schemas.keys() - sent:
+        if schemas[name].get("additionalProperties") is False:
+            del schemas[name]["additionalProperties"]  # an answer may come to say more
+    components["schemas"] = dict(sorted(schemas.items()))
+    _walk(document, _simplify_schema)
+    return document
+
+
+def iterate_operations(document: Json) -> Iterator[tuple[str, Json]]:
+    """The operations, each with its path."""
+    for path, methods in document["paths"].items():
+        for operation in methods.values():
+            yield path, operation
+
+
+def _get_parameter_order(path: str, parameter: Json) -> tuple[int, int]:
+    """Where a parameter stands among those of its operation: as in the path, then the others."""
+    kinds = ["path", "query", "header"]
+    at = path.find(f"{{{parameter['name']}}}")
+    return kinds.index(parameter["in"]), at
+
+
+def _build_problem_schemas() -> Json:
+    schema = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+    return {**schema.pop("$defs"), Problem.__name__: schema}
+
+
+def _build_header(name: str) -> Json:
+    example = _EXAMPLES[name.lower()]
+    kinds: dict[type, str] = {int: "integer", float: "number", str: "string"}
+    return {
+        "description": {**_HEADERS_OF_ALL, **_HEADERS_OF_SOME}[name],
+        "required": name in _HEADERS_OF_ALL,
+        "schema": {"type": kinds[type(example)]},
+        "example": example,
+    }
+
+
+def _complete_operation(operation: Json, responses: Json, examples: Json) -> None:
+    name = operation["operationId"]
+    operation["security"] = [{scheme: []} for scheme in SECURITY] if "security" in operation else []
+    for parameter in operation.get("parameters", []):
+        _complete_parameter(parameter)
+    if name in examples["requests"]:
+        (media,) = operation["requestBody"]["content"].values()
+        media["example"] = examples["requests"][name]
+    answers = operation["responses"]
+    for status in list(answers):
+        answer = answers[status]
+        if PROBLEMS_KEY in answer:
+            kinds = [_TYPES_BY_NAME[kind] for kind in answer[PROBLEMS_KEY]]
+            component = "Or".join(_to_pascal_case(kind.name) for kind in kinds)
+            responses[component] = _build_problem_response(kinds, examples["problems"])
+            answers[status] = {"$ref": f"#/components/responses/{component}"}
+        elif "HTTPValidationError" in json.dumps(answer):
+            del answers[status]  # FastAPI's guess, where the route says that there is none
+        else:
+            answer.setdefault("headers", {}).update(_build_common_headers())
+            seen = examples["answers"].get(name, {}).get(status)
+            if seen is not None:
+                answer["content"]["application/json"]["example"] = seen
+    operation["responses"] = dict(sorted(answers.items()))
+
+
+def _name_body_schema(body: Json, schemas: Json) -> str:
+    """The name of a body's schema, which moves to the components if it stands in the route."""
+    (media,) = body["content"].values()
+    schema = media["schema"]
+    if "title" in schema:
+        name: str = schema.pop("title")
+        schemas[name] = schema
+        media["schema"] = {"$ref": f"#/components/schemas/{name}"}
+    return str(media["schema"]["$ref"]).rpartition("/")[2]
+
+
+def _complete_parameter(parameter: Json) -> None:
+    """A parameter that may be left out is never null; its example stands beside its schema."""
+    schema = parameter["schema"]
+    kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
+    for key, value in (kinds[0] if kinds else {}).items():
+        schema.setdefault(key, value)
+    schema.pop("default", None)
+    schema.pop("description", None)
+    if isinstance(examples := schema.pop("examples", None), list):
+        parameter["example"] = examples[0]
+    if parameter["in"] == "header":
+        parameter["name"] = parameter["name"].title()
+
+
+def _build_common_headers() -> Json:
+    names = [*_HEADERS_OF_ALL, "X-token", "Vary"]
+    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
+
+
+def _build_problem_response(kinds: list[ProblemType], examples: Mapping[str, Json]) -> Json:
+    own = dict.fromkeys(name for kind in kinds for name, _ in kind.headers)
+    schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
+    return {
+        "description": ", or: ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds),
+        "headers": {**(document_headers(*own)["headers"]), **_build_common_headers()},
+        "content": {
+            MEDIA_TYPE: {
+                "schema": schema,
+                "examples": {
+                    kind.name: {"value": examples[kind.name]}
+                    for kind in kinds
+                    if kind.name in examples
+                },
+            }
+        },
+    }
+
+
+def _to_pascal_case(name: str) -> str:
+    return "".join(part.capitalize() for part in name.split("-"))
+
+
+def _walk(value: object, change: Callable[[Json], None]) -> None:
+    """Let ``change`` see every object of the document, examples left out, innermost first."""
+    if isinstance(value, dict):
+        for key, inner in value.items():
+            if key not in ("example", "examples"):
+                _walk(inner, change)
+        change(value)
+    elif isinstance(value, list):
+        for inner in value:
+            _walk(inner, change)
+
+
+def _simplify_schema(schema: Json) -> None:
+    """Say ``null`` as a type, whole numbers without a point, and no title that only repeats."""
+    kinds = schema.get("anyOf")
+    if isinstance(kinds, list) and {"type": "null"} in kinds:
+        others = [kind for kind in kinds if kind != {"type": "null"}]
+        assert len(others) == 1
+        if "type" in others[0]:  # a reference has none: it stays beside null
+            del schema["anyOf"]
+            schema |= {**others[0], "type": [others[0]["type"], "null"]}
+    if isinstance(schema.get("title"), str) and "version" not in schema:
+        del schema["title"]
+    if "default" in schema and "description" in schema:
+        del schema["default"]  # what is left out stays as it is, or is left out
+    for name in ("minimum", "maximum"):
+        if isinstance(bound := schema.get(name), float) and bound.is_integer():
+            schema[name] = int(bound)

@@ -1,0 +1,88 @@
+"""Pages of a list: ``limit``, ``after``, and the headers that lead on."""
+
+import binascii
+from base64 import urlsafe_b64decode, urlsafe_b64encode
+from datetime import UTC, datetime, timedelta
+from typing import Annotated
+from urllib.parse import urlencode
+from uuid import UUID
+
+from fastapi import Query, Request, Response
+
+from imageapi.api.responses import json_array_response, json_chunks_response
+from imageapi.database.images import Cursor, Filter, Images
+from imageapi.http.errors import InvalidParameter
+
+MAX_PAGE_IMAGES = 1000
+#: What an answer with a page bears besides.
+PAGE_HEADERS = ("Link", "X-Total-Count")
+
+Limit = Annotated[
+    int | None,
+    Query(
+        ge=1,
+        le=MAX_PAGE_IMAGES,
+        description="At most so many; without it all of them",
+        examples=[25],
+        json_schema_extra={"format": "int32"},
+    ),
+]
+After = Annotated[
+    str | None,
+    Query(description='Where to go on, from the `Link: <…>; rel="next"` header of a page'),
+]
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+_TIME_BYTES = 8
+
+
+def encode_cursor(place: Cursor) -> str:
+    """The place as the opaque text of ``after``: microseconds since 1970, then the id."""
+    microseconds = (place.created_at - _EPOCH) // _MICROSECOND
+    return urlsafe_b64encode(microseconds.to_bytes(_TIME_BYTES) + place.public_id.bytes).decode()
+
+
+def decode_cursor(after: str | None) -> Cursor | None:
+    """The place that ``after`` stands for; raises InvalidParameter if it is not one of ours."""
+    if after is None:
+        return None
+    try:
+        raw = urlsafe_b64decode(after.encode("ascii"))
+        time, public_id = raw[:_TIME_BYTES], UUID(bytes=raw[_TIME_BYTES:])
+        place = Cursor(_EPOCH + int.from_bytes(time) * _MICROSECOND, public_id)
+    except (ValueError, OverflowError, binascii.Error) as error:
+        raise InvalidParameter("/query/after", "is not from a Link header of this list") from error
+    return place
+
+
+async def list_response(  # noqa: PLR0917 - a route's parameters, in their order
+    images: Images,
+    album_id: str,
+    wanted: Filter,
+    request: Request,
+    limit: int | None,
+    after: str | None,
+) -> Response:
+    """All that is behind the place where no limit is given, else a page with its headers."""
+    place = decode_cursor(after)
+    headers = {}
+    if place is not None or limit is not None:
+        headers["X-Total-Count"] = str(await images.count(album_id, wanted))
+    if limit is None:
+        return await json_chunks_response(images.chunks(album_id, wanted, place), headers)
+    page = await images.page(album_id, wanted, limit, place)
+    if page.last is not None:
+        headers |= next_page_header(request, limit, encode_cursor(page.last))
+    return json_array_response(page.records, headers)
+
+
+def next_page_header(request: Request, limit: int, after: str | int) -> dict[str, str]:
+    """``Link`` to the next page of what was asked, relative to this service's root."""
+    others = [
+        (name, value)
+        for name, value in request.query_params.multi_items()
+        if name not in ("limit", "after")
+    ]
+    query = urlencode([*others, ("limit", limit), ("after", after)])
+    return {"Link": f'<{request.url.path}?{query}>; rel="next"'}

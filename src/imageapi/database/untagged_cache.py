@@ -1,0 +1,110 @@
+"""Whole lists of untagged images, kept as the bytes that clients are sent while they hold."""
+
+import asyncio
+from collections import OrderedDict
+from contextlib import aclosing
+from dataclasses import dataclass, field
+from typing import Any
+
+from imageapi.database.album_versions import VersionBatcher
+from imageapi.database.engine import Database
+from imageapi.database.images import MAX_CHUNK_RECORDS, UNTAGGED_ONLY, Images
+
+#: What all lists that are kept may take, in bytes of their plain text, and how many there may be.
+MAX_CACHE_BYTES = 16 * 1024 * 1024
+MAX_LISTS = 2048
+#: A list that takes more is not kept.
+MAX_LIST_BYTES = 1024 * 1024
+
+
+@dataclass(slots=True)
+class CachedList:
+    """An album's whole queue as a JSON array, as of the album's ``version`` or later.
+
+    ``encoded`` is for whoever sends it: ready answers, by the encodings that are accepted.
+    """
+
+    version: int
+    text: bytes
+    encoded: dict[bytes, Any] = field(default_factory=dict)
+
+
+class UntaggedCache:
+    """The queues of albums, always as of a moment after they were asked for.
+
+    A list is read anew when its album's version is another than the one it was read at: every
+    change of an image raises that, in the same transaction.
+    """
+
+    def __init__(self, database: Database) -> None:
+        self._images = Images(database)
+        self._versions = VersionBatcher(database)
+        self._kept: OrderedDict[str, CachedList] = OrderedDict()
+        self._kept_bytes = 0
+        self._generation = 0
+        self._reading: dict[tuple[str, int], asyncio.Task[CachedList | None]] = {}
+
+    async def get(self, album_id: str) -> CachedList | None:
+        """Return the album's list, None if it is too long to cache; raises DatabaseUnavailable."""
+        version = await self._versions.get(album_id)
+        if self._generation != self._versions.generation:
+            self._forget_all()
+        if version is None:
+            return _EMPTY
+        kept = self._kept.get(album_id)
+        if kept is not None and kept.version == version:
+            self._kept.move_to_end(album_id)
+            return kept
+        return await self._read_once(album_id, version)
+
+    async def close(self) -> None:
+        """Leave the server."""
+        await self._versions.close()
+
+    async def _read_once(self, album_id: str, version: int) -> CachedList | None:
+        """Read the list, together with whoever else has found the album at this version."""
+        key = (album_id, version)
+        task = self._reading.get(key)
+        if task is None:
+            task = self._reading[key] = asyncio.create_task(self._read(album_id, version))
+            task.add_done_callback(lambda task: self._forget(key, task))
+        return await asyncio.shield(task)
+
+    def _forget(self, key: tuple[str, int], task: "asyncio.Task[CachedList | None]") -> None:
+        if self._reading.get(key) is task:
+            del self._reading[key]
+        if not task.cancelled():
+            task.exception()  # asked for here, in case that nobody waits any more
+
+    async def _read(self, album_id: str, version: int) -> CachedList | None:
+        generation = self._generation
+        async with aclosing(self._images.chunks(album_id, UNTAGGED_ONLY)) as chunks:
+            records = await anext(chunks)
+        if len(records) == MAX_CHUNK_RECORDS:
+            return None
+        text = f"[{','.join(records)}]".encode()
+        if len(text) > MAX_LIST_BYTES:
+            return None
+        kept = CachedList(version, text)
+        if generation == self._generation:
+            self._keep(album_id, kept)
+        return kept
+
+    def _forget_all(self) -> None:
+        """The same version may be another list: another database may have lost changes."""
+        self._generation = self._versions.generation
+        self._kept.clear()
+        self._kept_bytes = 0
+        self._reading.clear()
+
+    def _keep(self, album_id: str, kept: CachedList) -> None:
+        if (before := self._kept.pop(album_id, None)) is not None:
+            self._kept_bytes -= len(before.text)
+        self._kept[album_id] = kept
+        self._kept_bytes += len(kept.text)
+        while self._kept_bytes > MAX_CACHE_BYTES or len(self._kept) > MAX_LISTS:
+            _, oldest = self._kept.popitem(last=False)
+            self._kept_bytes -= len(oldest.text)
+
+
+_EMPTY = CachedList(0, b"[]")

@@ -1,0 +1,1 @@
+"""HTTP itself: middleware, parsing and errors. Nothing here knows a route."""

@@ -1,0 +1,18 @@
+"""An album as a JSON array in the documented shape."""
+
+from typing import IO
+
+from imageapi.database.bulk_import import export_records
+from imageapi.database.engine import Database
+
+
+async def export_album(database: Database, album_id: str, output: IO[bytes]) -> int:
+    """Write the album's records, oldest first, and return how many; memory does not grow."""
+    count = 0
+    output.write(b"[")
+    async for record in export_records(database, album_id):
+        output.write(b"," + record.encode() if count else record.encode())
+        count += 1
+    output.write(b"]")
+    output.flush()
+    return count
