@@ -66,9 +66,11 @@ class InProcess:
                 "stderr": io.TextIOWrapper(stderr, write_through=True),
             }.items():
                 surroundings.enter_context(patch.object(sys, name, value))
-            # A program that was started as `python -m` is named so in help and hints.
-            modules = {"__main__": ModuleType("__main__")}
-            surroundings.enter_context(patch.dict(sys.modules, modules))
+            # Help and hints name a program that was started as `python -m` so. This is not
+            # patch.dict, which would forget the modules that the command imports.
+            main_module = sys.modules["__main__"]
+            surroundings.callback(sys.modules.__setitem__, "__main__", main_module)
+            sys.modules["__main__"] = ModuleType("__main__")
             surroundings.enter_context(patch.dict(os.environ, environment, clear=True))
             os.chdir(self.folder)
             surroundings.callback(os.chdir, before)
