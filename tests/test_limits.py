@@ -19,6 +19,7 @@ from imageapi.auth.claims import ABILITIES
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
 from imageapi.database.rate_limits import Rate, RateExceeded, RateLimiter
+from imageapi.database.untagged_cache import UntaggedCache
 from imageapi.http.admission import get_network
 from test_routes import BODIES, path_of
 
@@ -271,6 +272,27 @@ async def test_requests_under_way_are_bounded(
         over.set()
         await waiting
         assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
+
+
+async def test_request_is_judged_by_what_was_under_way_when_it_came(
+    server: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """One that was let in, and waits before it reaches the route, stays let in."""
+    is_waiting, goes_on = asyncio.Event(), asyncio.Event()
+
+    async def get(_: UntaggedCache, album_id: str) -> None:
+        is_waiting.set()
+        await goes_on.wait()
+
+    monkeypatch.setattr(UntaggedCache, "get", get)
+    token = of_user("one")
+    async with service(server, tmp_path, max_requests=1) as client:
+        assert (await client.get(PATH, headers=token)).status_code == 200
+        first = asyncio.create_task(client.get(PATH, headers=token))
+        await is_waiting.wait()
+        assert (await client.get(PATH, headers=token)).status_code == 503
+        goes_on.set()
+        assert (await first).status_code == 200
 
 
 @pytest.mark.parametrize(

@@ -68,7 +68,7 @@ async def ask(
         "raw_path": path.encode(),
         "query_string": query.encode(),
         "headers": list(headers),
-        "state": {},
+        "state": {"is_overloaded": False},
         "http_version": "1.1",
         "scheme": "http",
         "server": ("test", 80),

@@ -61,7 +61,6 @@ class ImageAPI(FastAPI):
         self._settings = settings
         self._body_seconds = body_seconds
         self._under_way = 0
-        self.state.is_overloaded = False
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, the queue's ordinary request before all that follows."""
@@ -70,8 +69,10 @@ class ImageAPI(FastAPI):
             return
         scope["client"] = normalize_client(scope.get("client"))
         self._under_way += 1
-        self.state.is_overloaded = self._under_way > self._settings.max_requests
-        answer = self.full_stack if self.state.is_overloaded else self._fast_path
+        # Kept with the request: others come while it waits, and are judged for themselves.
+        is_overloaded = self._under_way > self._settings.max_requests
+        scope.setdefault("state", {})["is_overloaded"] = is_overloaded
+        answer = self.full_stack if is_overloaded else self._fast_path
         with REQUESTS_UNDER_WAY.track_inprogress():
             try:
                 await answer(scope, receive, send)

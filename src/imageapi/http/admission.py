@@ -50,7 +50,8 @@ class ConcurrencyLimiter:
 class Admission:
     """ASGI middleware that turns away: too many at once, the wrong host, too often.
 
-    ``state`` says whether there are too many, and bears the rates of addresses.
+    ``scope["state"]`` has ``is_overloaded`` and ``request_id``; the application's ``state`` has
+    the rates of addresses.
     """
 
     def __init__(self, app: ASGIApp, state: State, hosts: Sequence[str]) -> None:
@@ -65,7 +66,7 @@ class Admission:
             return
         answer = None
         id_ = scope["state"]["request_id"]
-        if self._state.is_overloaded:
+        if scope["state"]["is_overloaded"]:
             answer = problem_response(OVERLOADED, "Too many requests are under way.", id_)
         elif self._hosts and not is_trusted_host(Headers(scope=scope).get("host", ""), self._hosts):
             answer = problem_response(MISDIRECTED, "The request is for another host.", id_)
