@@ -17,6 +17,7 @@ from fastapi import FastAPI
 from conftest import IMAGEAPI, Command
 from factories import DOCUMENTED_ALBUM, DOCUMENTED_BODY, PROJECT, SAMPLE
 from imageapi import __version__
+from test_frameworks import require_bounds
 
 UV = PROJECT / ".tools/bin/uv"
 HATCHLING = IMAGEAPI.with_name("hatchling")
@@ -99,6 +100,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     assert {"imageapi/py.typed", "imageapi/assets/blank.jpg"} <= held
     assert (told["Name"], told["Version"]) == ("imageapi", __version__)
     assert told["License-Expression"] == "MIT"
+    require_bounds(told.get_all("Requires-Dist", []))
 
 
 @needs_uv
