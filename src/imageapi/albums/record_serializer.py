@@ -9,7 +9,8 @@ from imageapi.albums.asset_paths import build_asset_paths
 from imageapi.imaging.views import View
 from imageapi.records.image import Image, Thumbnails
 
-#: Raised by whoever changes what a record's text looks like: those that are there follow.
+#: The version of the texts. Raise it with every change of what a record's text looks like: then
+#: stored records are serialized again at the next start. tests/test_record_texts.py watches it.
 SERIALIZER_VERSION = 2
 
 
@@ -35,11 +36,14 @@ class RecordSerializer:
         return moment.astimezone(self.time_zone).isoformat(timespec="milliseconds")
 
     def text(self, image: Image, asset_key: bytes | None) -> str:
-        """The record's text; an image with a picture here gets the paths of its renditions."""
+        """Return the record's text, and leave the image as it is.
+
+        In the text an image with a picture here has the paths of its renditions.
+        """
         if asset_key is not None:
             views = {size: get_view(image, edge) for size, edge in self.sizes.items()}
             paths = build_asset_paths(image.album_id, image.public_id, asset_key, views)
-            image.thumbnails = Thumbnails(**paths)
+            image = image.model_copy(update={"thumbnails": Thumbnails(**paths)})
         return image.record(self.time_zone)
 
 

@@ -118,8 +118,8 @@ class Image(BaseModel):
 
     def record(self, time_zone: tzinfo) -> str:
         """The exact text that clients are sent; ``created_at`` with the time zone's offset."""
-        self.created_at = self.created_at.astimezone(time_zone)
-        return self.model_dump_json()
+        created_at = self.created_at.astimezone(time_zone)
+        return self.model_copy(update={"created_at": created_at}).model_dump_json()
 
     @property
     def tags(self) -> list[str]:
