@@ -53,6 +53,8 @@ _UNPREPARED: Mapping[str, Any] = {
     "prepared_statement_name_func": lambda: "",
 }
 
+#: Errors that mean that the database is away. tests/test_driver_errors.py decides about every
+#: error of the driver: those that are not here, and not below, are unexpected.
 _UNAVAILABLE = (
     OSError,
     TimeoutError,
@@ -66,6 +68,7 @@ _UNAVAILABLE = (
     asyncpg.TransactionRollbackError,  # two waited for each other, and this one was undone
     asyncpg.LockNotAvailableError,  # for as long as the operator lets anybody wait
     asyncpg.IdleInTransactionSessionTimeoutError,
+    asyncpg.TransactionTimeoutError,  # as the operator limits them
     asyncpg.PostgresSystemError,  # its disk fails
     asyncpg.InvalidCachedStatementError,  # the tables have just changed
     asyncpg.ReadOnlySQLTransactionError,  # a standby, before it is promoted
@@ -86,8 +89,6 @@ def translate_database_errors() -> Iterator[None]:
         yield
     except _OUTDATED as error:
         raise SchemaOutdated from error
-    except asyncpg.DataError:  # an InterfaceError by descent, but a mistake of ours
-        raise
     except (*_UNAVAILABLE, PoolTimeout) as error:
         raise DatabaseUnavailable from error
     except DBAPIError as error:
