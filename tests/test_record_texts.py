@@ -105,7 +105,7 @@ def test_each_version_is_the_last_one_and_has_texts_of_its_own() -> None:
 
 
 @pytest.mark.parametrize("asset_key", ASSET_KEYS, ids=["imported", "uploaded"])
-@pytest.mark.parametrize("rendering", RENDERINGS, ids=lambda each: each.time_zone.key)
+@pytest.mark.parametrize("serializer", RENDERINGS, ids=lambda each: each.time_zone.key)
 def test_what_is_serialized_stays_as_it_was(
     serializer: RecordSerializer, asset_key: bytes | None
 ) -> None:
