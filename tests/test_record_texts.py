@@ -18,6 +18,7 @@ from imageapi.records.parse import parse_record
 
 #: SHA-256 of the texts below, by the version that made them. Add to it, and change nothing.
 DIGESTS = {
+    # pragma: allowlist nextline secret
     2: "f007f3233315a7d3ac89ccf6835b90687ace168527bc5c6b7a07042597b3ce68",
 }
 
