@@ -12,7 +12,7 @@ from fastapi.routing import iter_route_contexts
 from conftest import IMAGEAPI, Service
 from factories import DOCUMENTED_BODY, PROJECT, SECRET
 from imageapi.auth.tokens import Tokens
-from imageapi.http import problem_handlers
+from imageapi.http import problem_types
 from imageapi.settings import PREFIX, Settings
 from test_cli import COMMANDS
 from test_routes import plain
@@ -93,8 +93,8 @@ def test_docs_name_nothing_that_is_not_there(app: FastAPI) -> None:
         re.sub(r"{.*?}", "[^/]+", plain(str(route.path)))
         for route in iter_route_contexts(app.routes)
     ]
-    kinds = {kind.name for kind in problem_handlers.PROBLEM_TYPES.values()} | {
-        problem_handlers.METHOD_NOT_ALLOWED.name
+    kinds = {kind.name for kind in problem_types.PROBLEM_TYPES.values()} | {
+        problem_types.METHOD_NOT_ALLOWED.name
     }
     settings = {PREFIX + name.upper() for name in Settings.model_fields} | PLANNED
     for page in PAGES:
@@ -133,15 +133,13 @@ def test_every_command_is_there_and_explains_itself(command: str) -> None:
 
 def test_problems_page_is_the_table_of_the_code() -> None:
     named = [
-        each
-        for each in vars(problem_handlers).values()
-        if isinstance(each, problem_handlers.ProblemType)
+        each for each in vars(problem_types).values() if isinstance(each, problem_types.ProblemType)
     ]
-    kinds = [*problem_handlers.PROBLEM_TYPES.values(), *named]
+    kinds = [*problem_types.PROBLEM_TYPES.values(), *named]
     rows = sorted({f"| `{kind.name}` | {kind.status.value} | {kind.title} |" for kind in kinds})
     page = (PROJECT / "docs/problems.md").read_text()
     assert sorted(line for line in page.splitlines() if line.startswith("| `")) == rows
-    assert problem_handlers.TYPE_PREFIX in page
+    assert problem_types.TYPE_PREFIX in page
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)

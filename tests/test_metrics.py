@@ -31,7 +31,7 @@ from fixture_types import TokenFor
 from imageapi import metrics as counts
 from imageapi.app import create_app
 from imageapi.auth.errors import TokenRefused
-from imageapi.http import problem_handlers
+from imageapi.http import problem_types
 from imageapi.metrics import _drop_dead_workers
 from imageapi.settings import Settings
 
@@ -155,7 +155,7 @@ def test_alerts_and_dashboard_ask_by_labels_and_values_that_there_are() -> None:
     }
     routes = routing.iter_route_contexts(create_app(Settings()).routes)
     values = {
-        "type": {kind.name for kind in problem_handlers.PROBLEM_TYPES.values()},
+        "type": {kind.name for kind in problem_types.PROBLEM_TYPES.values()},
         "route": {route.name for route in routes},
         "reason": {each.__name__ for each in errors_below(TokenRefused)},
         "result": {"answered", "failed"},

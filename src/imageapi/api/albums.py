@@ -8,8 +8,8 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from imageapi.api.dependencies import ImagesDep, SerializerDep, TokenDep
+from imageapi.api.openapi import TOKEN_ERRORS, problem_responses
 from imageapi.api.responses import json_text_response
-from imageapi.http.problem_handlers import TOKEN_ERRORS, problem_responses
 from imageapi.records.fields import Count, Moment
 from imageapi.records.ids import ALBUM_ID
 

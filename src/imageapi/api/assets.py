@@ -17,11 +17,10 @@ from imageapi.albums.asset_paths import (
 )
 from imageapi.albums.renditions import Renditions
 from imageapi.api.dependencies import ImagesDep, PublicIdPath, RenditionsDep, StoreDep
-from imageapi.api.openapi import document_headers
+from imageapi.api.openapi import document_headers, problem_responses
 from imageapi.database.images import StoredImage
 from imageapi.http.errors import NothingHere
 from imageapi.http.preconditions import IfNoneMatch, etag_matches
-from imageapi.http.problem_handlers import problem_responses
 from imageapi.http.ranges import parse_range
 from imageapi.imaging.formats import MEDIA_TYPES
 from imageapi.records.ids import ALBUM_ID

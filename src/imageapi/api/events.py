@@ -11,12 +11,11 @@ from pydantic import BaseModel, Field
 
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.api.dependencies import EventsDep, MayListImages, SerializerDep
-from imageapi.api.openapi import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import Limit, next_page_header
 from imageapi.api.responses import json_chunks_response
 from imageapi.database.events import LAST_VERSION, Event
 from imageapi.http.errors import InvalidParameter
-from imageapi.http.problem_handlers import ALBUM_ERRORS, problem_responses
 from imageapi.records.fields import Moment, Pixels, Position, Rotation, Version
 
 router = APIRouter(tags=["events"])

@@ -15,14 +15,13 @@ from imageapi.api.dependencies import (
     MayUpdateImages,
     PublicIdPath,
 )
-from imageapi.api.openapi import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
 from imageapi.api.responses import get_etag, image_response
 from imageapi.database.errors import ImageChanged
 from imageapi.database.images import Box, Filter
 from imageapi.http.errors import InvalidParameter
 from imageapi.http.preconditions import IfMatch, IfNoneMatch, etag_matches
-from imageapi.http.problem_handlers import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
 from imageapi.records.fields import (
     FIRST_DATE,
     LAST_DATE,

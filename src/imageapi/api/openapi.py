@@ -11,10 +11,21 @@ from collections.abc import Callable, Iterator, Mapping
 from importlib.resources import files
 from typing import Any
 
-from imageapi.http.problem_handlers import (
+from fastapi.exceptions import RequestValidationError
+
+from imageapi.auth.errors import AbilityMissing, IssuerUnavailable, TokenRefused
+from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
+from imageapi.database.rate_limits import RateExceeded
+from imageapi.http.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
+    NothingHere,
+    Overloaded,
+    UnreadableRequest,
+)
+from imageapi.http.problem_types import (
     MEDIA_TYPE,
     PROBLEM_TYPES,
-    PROBLEMS_KEY,
     REALM,
     RETRY_AFTER_SECONDS,
     Problem,
@@ -23,6 +34,18 @@ from imageapi.http.problem_handlers import (
 from imageapi.http.response_headers import CACHE_CONTROL, FIXED, P3P
 
 Json = dict[str, Any]
+
+#: Where `problem_responses` leaves the names of kinds.
+PROBLEMS_KEY = "x-problems"
+
+#: What `admission` answers for every route, or the route itself.
+ANY_TIME_ERRORS = (DatabaseUnavailable, SchemaOutdated, RateExceeded, Overloaded, Exception)
+#: What every route that verifies a token may answer.
+TOKEN_ERRORS = (TokenRefused, IssuerUnavailable)
+#: What every route under an album may answer.
+ALBUM_ERRORS = (*TOKEN_ERRORS, AbilityMissing, NothingHere)
+#: What a route that takes JSON may answer besides.
+JSON_BODY_ERRORS = (UnreadableRequest, BodyTooLarge, BodyTooSlow, RequestValidationError)
 
 DESCRIPTION = """\
 Ask which images of an album still have no tag, oldest first, and work that queue off. Around it:
@@ -109,6 +132,21 @@ _EXAMPLES: dict[str, str | int | float] = {
     "retry-after": RETRY_AFTER_SECONDS,
 }
 _TYPES_BY_NAME = {kind.name: kind for kind in PROBLEM_TYPES.values()}
+
+
+def problem_responses(
+    *errors: type[Exception], turns_nobody_away: bool = False
+) -> dict[int | str, dict[str, Any]]:
+    """What a route says of its answers to these errors, for `document.complete`: their kinds.
+
+    Whatever a route does, it may fail unexpectedly, and but for a few turn away who comes.
+    """
+    kinds: dict[int | str, dict[str, Any]] = {}
+    at_any_time = (Exception,) if turns_nobody_away else ANY_TIME_ERRORS
+    for kind in dict.fromkeys(PROBLEM_TYPES[error] for error in (*errors, *at_any_time)):
+        of_status = kinds.setdefault(kind.status.value, {PROBLEMS_KEY: []})
+        of_status[PROBLEMS_KEY].append(kind.name)
+    return kinds
 
 
 def document_headers(*names: str) -> Json:

@@ -12,9 +12,9 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi import metrics
 from imageapi.api.dependencies import DatabaseDep
+from imageapi.api.openapi import problem_responses
 from imageapi.api.responses import json_text_response
 from imageapi.database.migration import check_schema
-from imageapi.http.problem_handlers import problem_responses
 
 router = APIRouter(tags=["operation"])
 

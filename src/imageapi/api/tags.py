@@ -14,12 +14,11 @@ from imageapi.api.dependencies import (
     MayTagImages,
     PublicIdPath,
 )
-from imageapi.api.openapi import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.responses import image_response, json_text_response
 from imageapi.database.errors import ImageChanged
 from imageapi.http.errors import InvalidParameter
 from imageapi.http.preconditions import IfMatch
-from imageapi.http.problem_handlers import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
 from imageapi.records.fields import MAX_TAGS, Count, GivenTag, Version, invalid_value
 from imageapi.records.image import Image
 

@@ -3,11 +3,10 @@
 from fastapi import APIRouter, Request, Response
 
 from imageapi.api.dependencies import ImagesDep, MayListImages
-from imageapi.api.openapi import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
 from imageapi.database.images import UNTAGGED_ONLY
 from imageapi.http.errors import InvalidParameter
-from imageapi.http.problem_handlers import ALBUM_ERRORS, problem_responses
 from imageapi.records.image import Image
 
 router = APIRouter(tags=["queue"])

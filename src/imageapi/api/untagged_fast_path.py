@@ -18,7 +18,7 @@ from imageapi.database.errors import DatabaseUnavailable
 from imageapi.database.untagged_cache import CachedList, UntaggedCache
 from imageapi.http.admission import is_trusted_host
 from imageapi.http.header_case import STATUS_OK, build_head
-from imageapi.http.problem_handlers import DATABASE_UNAVAILABLE, problem_response
+from imageapi.http.problem_types import DATABASE_UNAVAILABLE, problem_response
 from imageapi.http.request_log import RequestLog, make_recorder
 from imageapi.http.response_headers import (
     DocumentedHeaders,

@@ -11,7 +11,7 @@ from pydantic import TypeAdapter, ValidationError
 from imageapi.albums.errors import Conflict
 from imageapi.albums.uploader import Uploader, UploadFields
 from imageapi.api.dependencies import MayAddImages
-from imageapi.api.openapi import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.responses import image_response
 from imageapi.http.admission import ConcurrencyLimiter
 from imageapi.http.errors import (
@@ -22,7 +22,6 @@ from imageapi.http.errors import (
     UnreadableRequest,
 )
 from imageapi.http.multipart import FILE_FIELD, MARGIN_BYTES, Fields, read_form
-from imageapi.http.problem_handlers import ALBUM_ERRORS, problem_responses
 from imageapi.records.fields import GIVEN_TAG_SCHEMA, MAX_TAGS, GivenTag
 from imageapi.records.ids import PUBLIC_ID
 from imageapi.records.image import Image, Location

@@ -11,13 +11,13 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
 from imageapi.database.rate_limits import RateExceeded
 from imageapi.http.errors import Overloaded
-from imageapi.http.problem_handlers import (
+from imageapi.http.problem_handlers import rate_limited
+from imageapi.http.problem_types import (
     DATABASE_UNAVAILABLE,
     MISDIRECTED,
     OVERLOADED,
     SCHEMA_OUTDATED,
     problem_response,
-    rate_limited,
 )
 
 #: Answered whatever else is under way: somebody wants to know what is wrong.

@@ -11,7 +11,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from imageapi.http.header_case import build_refusal
-from imageapi.http.problem_handlers import HEAD_TOO_LARGE, UNREADABLE
+from imageapi.http.problem_types import HEAD_TOO_LARGE, UNREADABLE
 
 #: How large a head may be, and how many lines it may have.
 MAX_HEAD_BYTES = 64 * 1024

@@ -4,7 +4,7 @@ import time
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
-from imageapi.http.problem_handlers import ProblemType, problem_response
+from imageapi.http.problem_types import ProblemType, problem_response
 from imageapi.http.response_headers import add_documented_headers, request_id
 
 STATUS_OK = STATUS_LINE[200]
