@@ -93,9 +93,7 @@ def test_docs_name_nothing_that_is_not_there(app: FastAPI) -> None:
         re.sub(r"{.*?}", "[^/]+", plain(str(route.path)))
         for route in iter_route_contexts(app.routes)
     ]
-    kinds = {kind.name for kind in problem_types.PROBLEM_TYPES.values()} | {
-        problem_types.METHOD_NOT_ALLOWED.name
-    }
+    kinds = {kind.name for kind in problem_types.PROBLEM_TYPES.values()}
     settings = {PREFIX + name.upper() for name in Settings.model_fields} | PLANNED
     for page in PAGES:
         text = page.read_text()

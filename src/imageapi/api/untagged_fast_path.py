@@ -18,7 +18,7 @@ from imageapi.database.errors import DatabaseUnavailable
 from imageapi.database.untagged_cache import CachedList, UntaggedCache
 from imageapi.http.admission import is_trusted_host
 from imageapi.http.header_case import STATUS_OK, build_head
-from imageapi.http.problem_types import DATABASE_UNAVAILABLE, problem_response
+from imageapi.http.problem_handlers import problem_for
 from imageapi.http.request_log import RequestLog, make_recorder
 from imageapi.http.response_headers import (
     DocumentedHeaders,
@@ -80,7 +80,7 @@ class UntaggedFastPath:
         self._state = state
         self._hosts = hosts
         self._record = make_recorder()
-        self._away = RequestLog(DocumentedHeaders(_respond_unavailable))
+        self._respond_error = RequestLog(DocumentedHeaders(_respond_error))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer, or hand on."""
@@ -108,9 +108,9 @@ class UntaggedFastPath:
             kept = await lists.get(asked.album_id)
         except DatabaseUnavailable as error:
             known = {"album_id": asked.album_id, "user_id": token.user_id}
-            scope["state"].update(known, verified_token=token.text, away=error)
+            scope["state"].update(known, verified_token=token.text, error=error)
             scope["endpoint"] = list_untagged_images
-            await self._away(scope, receive, send)
+            await self._respond_error(scope, receive, send)
             return True
         except Exception:  # noqa: BLE001 - nothing is sent yet: the route meets it, and says so
             return False
@@ -127,12 +127,13 @@ class UntaggedFastPath:
         return not self._hosts or is_trusted_host(host.decode("latin-1"), self._hosts)
 
 
-async def _respond_unavailable(scope: Scope, receive: Receive, send: Send) -> None:
-    """The route would ask the database once more, and wait as long again."""
+async def _respond_error(scope: Scope, receive: Receive, send: Send) -> None:
+    """Send the problem response of ``state["error"]``.
+
+    Passing the request on would wait for the database timeout a second time.
+    """
     state = scope["state"]
-    await problem_response(DATABASE_UNAVAILABLE, str(state["away"]), state["request_id"])(
-        scope, receive, send
-    )
+    await problem_for(state["error"], state["request_id"])(scope, receive, send)
 
 
 class _PlainRequest(NamedTuple):

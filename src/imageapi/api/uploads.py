@@ -96,8 +96,8 @@ async def upload_image(
     same album answers 200 with the image that is there.
     """
     request.state.limit_bytes = uploader.backend.limits.max_bytes + MARGIN_BYTES
-    turns: ConcurrencyLimiter = request.app.state.upload_limiter
-    with turns.one():
+    limiter: ConcurrencyLimiter = request.app.state.upload_limiter
+    with limiter.slot():
         async with uploader.arriving() as arriving:
             fields = await read_form(request, arriving.write)
             image, is_new = await uploader.add(arriving, _read_fields(uploader, fields, gps_ip))

@@ -1,4 +1,4 @@
-"""Who may come in now: asked before a body is read, and before memory grows."""
+"""Refuses requests before their bodies are read: too many at once, the wrong host, too often."""
 
 import ipaddress
 from collections.abc import Iterator, Sequence
@@ -9,49 +9,46 @@ from starlette.datastructures import Headers, State
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
-from imageapi.database.rate_limits import RateExceeded
-from imageapi.http.errors import Overloaded
-from imageapi.http.problem_handlers import rate_limited
-from imageapi.http.problem_types import (
-    DATABASE_UNAVAILABLE,
-    MISDIRECTED,
-    OVERLOADED,
-    SCHEMA_OUTDATED,
-    problem_response,
-)
+from imageapi.database.rate_limits import RateExceeded, RateLimiter
+from imageapi.http.errors import MisdirectedRequest, Overloaded
+from imageapi.http.problem_handlers import problem_for
 
-#: Answered whatever else is under way: somebody wants to know what is wrong.
+#: Never refused: operators need these most when something is wrong.
 ALWAYS_ADMITTED = {"/healthz", "/metrics"}
 
 _MAPPED_IPV4_PREFIX = "::ffff:"
-_IPV6_NETWORK_BITS = 64  # of IPv6, which a single customer has many of
+#: A single customer commonly has an IPv6 network of this many bits, and so all addresses in it.
+_IPV6_NETWORK_BITS = 64
 
 
 class ConcurrencyLimiter:
-    """So many at once; whoever comes beyond is told to come back."""
+    """Lets at most ``max_running`` of something run at once, and refuses any more.
 
-    def __init__(self, most: int, of_what: str) -> None:
-        self.most = most
-        self._taken = 0
-        self._of_what = of_what
+    ``what`` names them in the plural, for the client.
+    """
+
+    def __init__(self, max_running: int, what: str) -> None:
+        self._max_running = max_running
+        self._running = 0
+        self._what = what
 
     @contextmanager
-    def one(self) -> Iterator[None]:
-        """Take a turn for as long as the block lasts; raises Overloaded."""
-        if self._taken >= self.most:
-            raise Overloaded(f"Too many {self._of_what} are under way.")
-        self._taken += 1
+    def slot(self) -> Iterator[None]:
+        """Take a slot until the block ends; raises Overloaded where none is free."""
+        if self._running >= self._max_running:
+            raise Overloaded(f"Too many {self._what} are under way.")
+        self._running += 1
         try:
             yield
         finally:
-            self._taken -= 1
+            self._running -= 1
 
 
 class Admission:
-    """ASGI middleware that turns away: too many at once, the wrong host, too often.
+    """ASGI middleware that refuses requests: too many at once, for the wrong host, too often.
 
-    ``scope["state"]`` has ``is_overloaded`` and ``request_id``; the application's ``state`` has
-    the rates of addresses.
+    ``scope["state"]`` has ``is_overloaded`` and ``request_id``; ``state``, the application's, has
+    the limiter of rates by address.
     """
 
     def __init__(self, app: ASGIApp, state: State, hosts: Sequence[str]) -> None:
@@ -60,39 +57,53 @@ class Admission:
         self._hosts = hosts
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on, or turn away."""
+        """Pass the request on, or send the problem response."""
         if scope["type"] != "http" or scope["path"] in ALWAYS_ADMITTED:
             await self.app(scope, receive, send)
             return
-        answer = None
-        id_ = scope["state"]["request_id"]
+        application = self.app
+        try:
+            await self._check(scope)
+        except (
+            Overloaded,
+            MisdirectedRequest,
+            RateExceeded,
+            DatabaseUnavailable,
+            SchemaOutdated,
+        ) as error:
+            application = problem_for(error, scope["state"]["request_id"])
+        await application(scope, receive, send)
+
+    async def _check(self, scope: Scope) -> None:
+        """Raise where the request is not to be answered.
+
+        Raises Overloaded, MisdirectedRequest, RateExceeded, and what the database raises where
+        the rate is counted.
+        """
         if scope["state"]["is_overloaded"]:
-            answer = problem_response(OVERLOADED, "Too many requests are under way.", id_)
-        elif self._hosts and not is_trusted_host(Headers(scope=scope).get("host", ""), self._hosts):
-            answer = problem_response(MISDIRECTED, "The request is for another host.", id_)
-        elif (rates := self._state.address_rate_limiter) is not None and scope.get("client"):
-            try:
-                await rates.count(get_network(scope["client"][0]))
-            except RateExceeded as error:
-                answer = rate_limited(error, id_)
-            except DatabaseUnavailable as error:
-                answer = problem_response(DATABASE_UNAVAILABLE, str(error), id_)
-            except SchemaOutdated as error:
-                answer = problem_response(SCHEMA_OUTDATED, str(error), id_)
-        await (answer or self.app)(scope, receive, send)
+            raise Overloaded("Too many requests are under way.")
+        if self._hosts and not is_trusted_host(Headers(scope=scope).get("host", ""), self._hosts):
+            raise MisdirectedRequest
+        rate_limiter: RateLimiter | None = self._state.address_rate_limiter
+        if rate_limiter is not None and scope.get("client"):
+            await rate_limiter.count(get_network(scope["client"][0]))
 
 
-def is_trusted_host(host: str, hosts: Sequence[str]) -> bool:
-    """Whether a ``Host`` header names one of these hosts."""
+def is_trusted_host(host: str, trusted_hosts: Sequence[str]) -> bool:
+    """Return whether a ``Host`` header names a trusted host; ``*.`` stands for any subdomain."""
     name = host.rpartition("@")[2].lower()
     name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
     return any(
-        name == known or (known.startswith("*.") and name.endswith(known[1:])) for known in hosts
+        name == trusted or (trusted.startswith("*.") and name.endswith(trusted[1:]))
+        for trusted in trusted_hosts
     )
 
 
 def normalize_client(client: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """Address and port of who asks; a socket for both calls IPv4 addresses ``::ffff:192.0.2.1``."""
+    """Return the client's address and port, an IPv4 address in its own form.
+
+    A socket that listens for both families has IPv4 addresses as ``::ffff:192.0.2.1``.
+    """
     if client is None:
         return None
     address, *rest = client
@@ -100,10 +111,10 @@ def normalize_client(client: Sequence[Any] | None) -> tuple[Any, ...] | None:
 
 
 def get_network(address: str) -> str:
-    """The address, of IPv6 the network that its customer has."""
+    """Return what a rate is counted by: an IPv4 address, or the network of an IPv6 address."""
     try:
         ip = ipaddress.ip_address(address)
-    except ValueError:  # a proxy may say anything
+    except ValueError:  # a proxy's X-Forwarded-For may hold any text
         return address
     if ip.version == 4:  # noqa: PLR2004
         return address

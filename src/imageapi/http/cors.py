@@ -1,4 +1,4 @@
-"""Pages from elsewhere: which may call, and what they may send and see."""
+"""Cross-origin requests (CORS): which web pages may call, and what they may send and read."""
 
 from collections.abc import Sequence
 
@@ -7,7 +7,8 @@ from starlette.middleware.cors import CORSMiddleware
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from imageapi.http.problem_types import CORS_REFUSED, problem_response
+from imageapi.http.errors import OriginRefused
+from imageapi.http.problem_handlers import problem_for
 
 _METHODS = ("GET", "HEAD", "POST", "PUT", "PATCH", "DELETE")
 _ALLOWED_HEADERS = ("Authorization", "Content-Type", "If-Match", "If-None-Match", "X-Request-Id")
@@ -20,11 +21,12 @@ _EXPOSED_HEADERS = (
     "X-Runtime",
     "X-Total-Count",
 )
+#: How long a browser may remember the response to a preflight request.
 _MAX_AGE_SECONDS = 3600
 
 
 class Cors(CORSMiddleware):
-    """Starlette's middleware for these origins; what it refuses is a problem."""
+    """Starlette's CORS middleware for these origins; a refused preflight is a problem response."""
 
     def __init__(self, app: ASGIApp, origins: Sequence[str]) -> None:
         super().__init__(
@@ -37,20 +39,24 @@ class Cors(CORSMiddleware):
         )
 
     def preflight_response(self, request_headers: Headers) -> Response:
-        """The answer to a browser that asks whether it may."""
-        answer = super().preflight_response(request_headers)
-        return answer if answer.status_code == 200 else _CorsRefusal(answer)  # noqa: PLR2004
+        """Return the response to a browser that asks whether a page may send a request."""
+        response = super().preflight_response(request_headers)
+        return response if response.status_code == 200 else _RefusedPreflight(response)  # noqa: PLR2004
 
 
-class _CorsRefusal(Response):
-    """A problem, once it is known which request it is of."""
+class _RefusedPreflight(Response):
+    """The problem response in place of Starlette's refusal, with its CORS headers.
 
-    def __init__(self, answer: Response) -> None:
-        super().__init__(status_code=answer.status_code)
-        said = ("content-length", "content-type")
-        self._told = {name: value for name, value in answer.headers.items() if name not in said}
+    Starlette asks for a response before it passes the scope, which has the request's id.
+    """
+
+    def __init__(self, refusal: Response) -> None:
+        super().__init__(status_code=refusal.status_code)
+        replaced = ("content-length", "content-type")
+        self._error = OriginRefused(
+            {name: value for name, value in refusal.headers.items() if name not in replaced}
+        )
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        detail = "A page from there may not call, or not by this method or with these headers."
-        id_ = scope["state"]["request_id"]
-        await problem_response(CORS_REFUSED, detail, id_, headers=self._told)(scope, receive, send)
+        response = problem_for(self._error, scope["state"]["request_id"])
+        await response(scope, receive, send)

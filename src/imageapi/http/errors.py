@@ -1,32 +1,67 @@
-"""What only HTTP knows to be wrong: an address or a parameter that leads nowhere."""
+"""Errors of HTTP itself: requests that are refused whatever the albums hold.
+
+``str()`` of each is the sentence for the client, its ``detail``. What else belongs into the
+response is an attribute of the error; `problem_handlers.problem_for` reads it.
+"""
+
+from collections.abc import Mapping, Sequence
 
 
 class NothingHere(Exception):
-    """There is nothing at this address; ``str()`` is the public sentence."""
+    """There is nothing at this address."""
+
+
+class MethodNotAllowed(Exception):
+    """The address has other methods; ``methods`` names them, for ``Allow``."""
+
+    def __init__(self, methods: Sequence[str]) -> None:
+        self.methods = ", ".join(methods)
+        super().__init__(f"This address knows {self.methods}.")
+
+
+class MisdirectedRequest(Exception):
+    """The request is for a host that is not one of ours (RFC 9110 §15.5.20)."""
+
+    def __init__(self) -> None:
+        super().__init__("The request is for another host.")
+
+
+class OriginRefused(Exception):
+    """A browser's preflight request is refused; ``headers`` say what would be allowed (CORS)."""
+
+    def __init__(self, headers: Mapping[str, str]) -> None:
+        super().__init__(
+            "A page from there may not call, or not by this method or with these headers."
+        )
+        self.headers = headers
 
 
 class BodyTooLarge(Exception):
-    """More came than is read; ``str()`` is the public sentence."""
+    """The body is larger than what is read."""
 
 
 class BodyTooSlow(Exception):
-    """The rest of a body does not come; ``str()`` is the public sentence."""
+    """The rest of the body did not come in time."""
 
 
 class Overloaded(Exception):
-    """More of it is under way than there is room for; ``str()`` is the public sentence."""
+    """More is under way than the service has room for."""
 
 
 class UnreadableRequest(Exception):
-    """The request ends too early, or is not what it says it is; ``str()`` is public."""
+    """The request ends too early, or is not in the format that it names."""
 
 
 class NotMultipart(Exception):
-    """The body is of another media type than a form with a file; ``str()`` is public."""
+    """The body has another media type than a form with a file."""
 
 
 class InvalidParameter(ValueError):
-    """A parameter can be read, but not used: where it stands, and why it cannot."""
+    """A parameter can be read, but not used.
+
+    ``pointer`` says where it stands, as ``/query/limit``; ``str()`` is the reason, which follows
+    the pointer in a sentence.
+    """
 
     def __init__(self, pointer: str, reason: str) -> None:
         super().__init__(reason)

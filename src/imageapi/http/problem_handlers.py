@@ -1,12 +1,14 @@
-"""Every error's answer, in one place, as ``application/problem+json`` (RFC 9457).
+"""Turns errors into problem responses (`problem_types`), and lets the application do so.
 
-The table says which error becomes which answer; an error that it does not name is a 500 that tells
+An error carries the facts of its response: its class has a problem type, ``str()`` is the
+sentence for the client, and attributes have what else some of them need (seconds, a field, missing
+images). An error that the table of problem types does not name is a 500 that shows the client
 nothing but the request's id.
 """
 
 import errno
 import math
-from collections.abc import Sequence
+from collections.abc import Collection, Mapping, Sequence
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -16,149 +18,185 @@ from starlette.exceptions import HTTPException
 from imageapi import metrics
 from imageapi.albums.errors import InvalidChange
 from imageapi.auth.errors import TokenRefused
-from imageapi.database.errors import (
-    ImageNotFound,
-)
+from imageapi.database.errors import ImageNotFound
 from imageapi.database.rate_limits import RateExceeded
 from imageapi.http.errors import (
+    BodyTooLarge,
+    BodyTooSlow,
     InvalidParameter,
+    MethodNotAllowed,
+    NothingHere,
+    OriginRefused,
+    Overloaded,
+    UnreadableRequest,
 )
 from imageapi.http.problem_types import (
-    INVALID_INPUT,
-    METHOD_NOT_ALLOWED,
-    NOT_FOUND,
-    OVERLOADED,
     PROBLEM_TYPES,
-    RATE_LIMITED,
-    TOO_LARGE,
-    TOO_SLOW,
     UNEXPECTED,
-    UNREADABLE,
+    InputError,
     ProblemType,
     problem_response,
 )
 
-#: So much is told of what is wrong with an input: the first errors, and names as far as this.
+#: A response lists the first errors of an input, with this much of the names in a pointer, both
+#: of which the client chooses.
 MAX_LISTED_ERRORS = 20
 MAX_NAME_CHARACTERS = 100
 
-_SCARCE = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}
+#: What an OSError has where the machine is out of files, memory or disk space.
+_SCARCE_RESOURCES = {errno.EMFILE, errno.ENFILE, errno.ENOMEM, errno.ENOBUFS, errno.ENOSPC}
+
+#: What the framework and `body_limits` raise as an HTTPException of a status, as our own errors.
+_ERRORS_BY_STATUS: Mapping[int, tuple[type[Exception], str]] = {
+    HTTPStatus.BAD_REQUEST: (UnreadableRequest, "The body cannot be read."),
+    HTTPStatus.NOT_FOUND: (NothingHere, "There is nothing at this address."),
+    HTTPStatus.REQUEST_TIMEOUT: (BodyTooSlow, "The body came too slowly."),
+    HTTPStatus.REQUEST_ENTITY_TOO_LARGE: (
+        BodyTooLarge,
+        "The body is larger than what is read here.",
+    ),
+}
+
+
+def problem_for(error: Exception, request_id: str, path_params: Collection[str] = ()) -> Response:
+    """Return the problem response of any error.
+
+    ``path_params`` are the names of the request's path parameters: a field that is among them
+    was in the path, any other in the body.
+    """
+    error = _translate_foreign_error(error)
+    problem_type = _get_problem_type(error)
+    input_errors = _list_input_errors(error, path_params)
+    return problem_response(
+        problem_type,
+        _get_detail(error, problem_type, input_errors),
+        request_id,
+        headers=_get_headers(error),
+        errors=input_errors,
+    )
+
+
+def _translate_foreign_error(error: Exception) -> Exception:
+    """Return our own error for one of the framework or the machine, else the error itself."""
+    match error:
+        case HTTPException() if error.status_code in _ERRORS_BY_STATUS:
+            error_type, detail = _ERRORS_BY_STATUS[error.status_code]
+            return error_type(detail)
+        case RequestValidationError() if _is_no_json(error):
+            return UnreadableRequest("The body is not JSON.")
+        case OSError() if is_scarce_resource(error):
+            return Overloaded("The machine is at its limits.")
+        case _:
+            return error
+
+
+def _is_no_json(error: RequestValidationError) -> bool:
+    listed_errors = error.errors()[:MAX_LISTED_ERRORS]
+    return any(listed["type"] == "json_invalid" for listed in listed_errors)
+
+
+def is_scarce_resource(error: OSError) -> bool:
+    """Return whether the machine has no more files, memory or disk space for now."""
+    return error.errno in _SCARCE_RESOURCES
+
+
+def _get_problem_type(error: Exception) -> ProblemType:
+    if isinstance(error, HTTPException):  # of a status that no error of ours has
+        status = HTTPStatus(error.status_code)
+        return ProblemType(status.phrase.lower().replace(" ", "-"), status, status.phrase)
+    return next(PROBLEM_TYPES[base] for base in type(error).__mro__ if base in PROBLEM_TYPES)
+
+
+def _list_input_errors(error: Exception, path_params: Collection[str]) -> Sequence[InputError]:
+    """Return what was wrong with the input, where it was the input, and what was wrong is known."""
+    match error:
+        case InvalidParameter(pointer=pointer):
+            return [InputError(pointer=pointer, detail=str(error))]
+        case InvalidChange(field=field):
+            part = "path" if field in path_params else "body"
+            return [InputError(pointer=f"/{part}/{field}", detail=str(error))]
+        case ImageNotFound(missing=missing) if "public_id" not in path_params:
+            return [
+                InputError(pointer="/body/public_ids", detail=f"{public_id} is not in the album")
+                for public_id in missing
+            ]
+        case RequestValidationError():
+            return [
+                InputError(pointer=_build_pointer(listed["loc"]), detail=listed["msg"])
+                for listed in error.errors()[:MAX_LISTED_ERRORS]
+            ]
+        case _:
+            return []
+
+
+def _build_pointer(location: Sequence[str | int]) -> str:
+    return "/" + "/".join(str(part)[:MAX_NAME_CHARACTERS] for part in location)
+
+
+def _get_detail(
+    error: Exception, problem_type: ProblemType, input_errors: Sequence[InputError]
+) -> str:
+    """Return the sentence for the client."""
+    if problem_type is UNEXPECTED:  # its own words may quote a statement or a path
+        return "The error was written down under this request's id."
+    match error:
+        case HTTPException():
+            return f"{problem_type.title}."
+        case InvalidParameter() | InvalidChange():
+            return f"{input_errors[0].pointer} {error}."
+        case ImageNotFound() if not input_errors:
+            return "There is no such image."
+        case RequestValidationError():
+            return "; ".join(f"{listed.pointer}: {listed.detail}" for listed in input_errors)
+        case _:
+            return str(error)
+
+
+def _get_headers(error: Exception) -> Mapping[str, str]:
+    """Return the headers of this error, beside those of its problem type or in their place."""
+    match error:
+        case RateExceeded(seconds=seconds):
+            return {"Retry-After": str(math.ceil(seconds) or 1)}
+        case MethodNotAllowed(methods=methods):
+            return {"Allow": methods}
+        case OriginRefused(headers=headers):
+            return headers
+        case _:
+            return {}
 
 
 def add_problem_handlers(app: FastAPI) -> None:
     """Let every error of the application be answered as a problem."""
     for error_type in PROBLEM_TYPES:
-        app.add_exception_handler(error_type, _expected)
-    app.add_exception_handler(TokenRefused, _token_refused)
-    app.add_exception_handler(RateExceeded, _too_often)
-    app.add_exception_handler(ImageNotFound, _not_found)
-    app.add_exception_handler(InvalidParameter, _invalid_parameter)
-    app.add_exception_handler(InvalidChange, _invalid_change)
-    app.add_exception_handler(RequestValidationError, _invalid)
-    app.add_exception_handler(HTTPException, _http)
-    app.add_exception_handler(OSError, _scarce_resource)
-    app.add_exception_handler(Exception, _unexpected)
+        app.add_exception_handler(error_type, _handle_error)
+    app.add_exception_handler(TokenRefused, _handle_refused_token)
+    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(OSError, _handle_os_error)
 
 
-async def _expected(request: Request, error: Exception) -> Response:
-    kind = next(PROBLEM_TYPES[base] for base in type(error).__mro__ if base in PROBLEM_TYPES)
-    return problem_response(kind, str(error), request.state.request_id)
+async def _handle_error(request: Request, error: Exception) -> Response:
+    return problem_for(error, request.state.request_id, request.path_params)
 
 
-def rate_limited(error: RateExceeded, instance: str) -> Response:
-    """The answer to who asked too often: ``Retry-After`` says when there is room again."""
-    headers = {"Retry-After": str(math.ceil(error.seconds) or 1)}
-    return problem_response(RATE_LIMITED, str(error), instance, headers=headers)
+async def _handle_refused_token(request: Request, error: Exception) -> Response:
+    """Let the log and the metrics have the reason of the refusal, which names no token."""
+    reason = type(error).__name__
+    request.state.refused = reason
+    metrics.TOKEN_REFUSALS.labels(reason).inc()
+    return await _handle_error(request, error)
 
 
-async def _too_often(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RateExceeded)
-    return rate_limited(error, request.state.request_id)
-
-
-async def _token_refused(request: Request, error: Exception) -> Response:
-    """Say in log and metrics what was wrong with the token, which neither holds."""
-    request.state.refused = type(error).__name__
-    metrics.TOKEN_REFUSALS.labels(type(error).__name__).inc()
-    return await _expected(request, error)
-
-
-async def _not_found(request: Request, error: Exception) -> Response:
-    """Name those that are missing of many."""
-    assert isinstance(error, ImageNotFound)
-    errors = [
-        {"pointer": "/body/public_ids", "detail": f"{missing} is not in the album"}
-        for missing in error.missing
-        if "public_id" not in request.path_params
-    ]
-    detail = str(error) if errors else "There is no such image."
-    return problem_response(NOT_FOUND, detail, request.state.request_id, errors=errors)
-
-
-async def _invalid_parameter(request: Request, error: Exception) -> Response:
-    assert isinstance(error, InvalidParameter)
-    return _invalid_input(request, error.pointer, error)
-
-
-async def _invalid_change(request: Request, error: Exception) -> Response:
-    assert isinstance(error, InvalidChange)
-    part = "path" if error.field in request.path_params else "body"
-    return _invalid_input(request, f"/{part}/{error.field}", error)
-
-
-def _invalid_input(request: Request, pointer: str, error: Exception) -> Response:
-    errors = [{"pointer": pointer, "detail": str(error)}]
-    return problem_response(
-        INVALID_INPUT, f"{pointer} {error}.", request.state.request_id, errors=errors
-    )
-
-
-async def _invalid(request: Request, error: Exception) -> Response:
-    assert isinstance(error, RequestValidationError)
-    told = error.errors()[:MAX_LISTED_ERRORS]
-    errors = [
-        {"pointer": _pointer(each["loc"]), "detail": each["msg"]}  # of names that were sent, too
-        for each in told
-    ]
-    if any(each["type"] == "json_invalid" for each in told):
-        return problem_response(UNREADABLE, "The body is not JSON.", request.state.request_id)
-    detail = "; ".join(f"{each['pointer']}: {each['detail']}" for each in errors)
-    return problem_response(INVALID_INPUT, detail, request.state.request_id, errors=errors)
-
-
-def _pointer(place: Sequence[str | int]) -> str:
-    return "/" + "/".join(str(part)[:MAX_NAME_CHARACTERS] for part in place)
-
-
-async def _http(request: Request, error: Exception) -> Response:
-    """What the framework itself refuses: no route, no such method, a body it cannot read."""
+async def _handle_http_exception(request: Request, error: Exception) -> Response:
+    """Answer what the framework refuses: no route, no such method, a body that cannot be read."""
     assert isinstance(error, HTTPException)
-    instance = request.state.request_id
-    if error.status_code == HTTPStatus.NOT_FOUND:
-        return problem_response(NOT_FOUND, "There is nothing at this address.", instance)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        allow = ", ".join(request.app.state.methods_of(request.scope["path"]))
-        detail = f"This address knows {allow}."
-        return problem_response(METHOD_NOT_ALLOWED, detail, instance, headers={"Allow": allow})
-    if error.status_code == HTTPStatus.REQUEST_ENTITY_TOO_LARGE:
-        return problem_response(TOO_LARGE, "The body is larger than what is read here.", instance)
-    if error.status_code == HTTPStatus.REQUEST_TIMEOUT:
-        return problem_response(TOO_SLOW, "The body came too slowly.", instance)
-    if error.status_code == HTTPStatus.BAD_REQUEST:
-        return problem_response(UNREADABLE, "The body cannot be read.", instance)
-    status = HTTPStatus(error.status_code)
-    name = status.phrase.lower().replace(" ", "-")
-    return problem_response(ProblemType(name, status, status.phrase), f"{status.phrase}.", instance)
+        error = MethodNotAllowed(request.app.state.methods_of(request.scope["path"]))
+    return await _handle_error(request, error)
 
 
-async def _scarce_resource(request: Request, error: Exception) -> Response:
-    """The machine has no more files, memory or space for now; any other OSError is unexpected."""
+async def _handle_os_error(request: Request, error: Exception) -> Response:
+    """Answer where the machine lacks something for now; any other OSError is unexpected."""
     assert isinstance(error, OSError)
-    if error.errno not in _SCARCE:
+    if not is_scarce_resource(error):
         raise error
-    return problem_response(OVERLOADED, "The machine is at its limits.", request.state.request_id)
-
-
-async def _unexpected(request: Request, _: Exception) -> Response:
-    detail = "The error was written down under this request's id."
-    return problem_response(UNEXPECTED, detail, request.state.request_id)
+    return await _handle_error(request, error)

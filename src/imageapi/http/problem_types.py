@@ -1,4 +1,7 @@
-"""The problem types: which error has which, and the response of each (RFC 9457)."""
+"""Problem types (RFC 9457): the table that gives each error its type, and the response of a type.
+
+All error responses are ``application/problem+json``.
+"""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -22,8 +25,11 @@ from imageapi.http.errors import (
     BodyTooLarge,
     BodyTooSlow,
     InvalidParameter,
+    MethodNotAllowed,
+    MisdirectedRequest,
     NothingHere,
     NotMultipart,
+    OriginRefused,
     Overloaded,
     UnreadableRequest,
 )
@@ -46,7 +52,10 @@ TYPE_PREFIX = "urn:imageapi:problem:"
 
 @dataclass(frozen=True, slots=True)
 class ProblemType:
-    """A kind of problem: the last part of its ``type``, its status, its title, its headers."""
+    """A type of problem, as its responses show it.
+
+    ``name`` is the last part of their ``type``; ``headers`` are those of every such response.
+    """
 
     name: str
     status: HTTPStatus
@@ -56,43 +65,23 @@ class ProblemType:
 
 _RETRY = (("Retry-After", str(RETRY_AFTER_SECONDS)),)
 
-DATABASE_UNAVAILABLE = ProblemType(
-    "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
-)
-SCHEMA_OUTDATED = ProblemType(
-    "schema-outdated", HTTPStatus.SERVICE_UNAVAILABLE, "The database is not migrated", _RETRY
-)
-OVERLOADED = ProblemType(
-    "overloaded", HTTPStatus.SERVICE_UNAVAILABLE, "Too much is under way", _RETRY
-)
-RATE_LIMITED = ProblemType(
-    "rate-limited", HTTPStatus.TOO_MANY_REQUESTS, "That was too often", _RETRY
-)
-TOO_SLOW = ProblemType(
-    "too-slow", HTTPStatus.REQUEST_TIMEOUT, "The body comes too slowly", (("Connection", "close"),)
-)
-MISDIRECTED = ProblemType(
-    "misdirected", HTTPStatus.MISDIRECTED_REQUEST, "Not a host of this service"
-)
+# Types that several errors have, or that are needed without an error.
 HEAD_TOO_LARGE = ProblemType(
     "head-too-large",
     HTTPStatus.REQUEST_HEADER_FIELDS_TOO_LARGE,
     "The request's head is too large",
 )
-CORS_REFUSED = ProblemType("cors-refused", HTTPStatus.BAD_REQUEST, "No page from there may call")
 UNREADABLE = ProblemType("unreadable-request", HTTPStatus.BAD_REQUEST, "The request cannot be read")
 UNEXPECTED = ProblemType(
     "unexpected", HTTPStatus.INTERNAL_SERVER_ERROR, "Something went wrong here"
 )
-NOT_FOUND = ProblemType("not-found", HTTPStatus.NOT_FOUND, "There is nothing here")
-METHOD_NOT_ALLOWED = ProblemType(
-    "method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Not a method of this address"
-)
-TOO_LARGE = ProblemType("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is too large")
-INVALID_INPUT = ProblemType(
+_NOT_FOUND = ProblemType("not-found", HTTPStatus.NOT_FOUND, "There is nothing here")
+_TOO_LARGE = ProblemType("too-large", HTTPStatus.REQUEST_ENTITY_TOO_LARGE, "That is too large")
+_INVALID_INPUT = ProblemType(
     "unfit-input", HTTPStatus.UNPROCESSABLE_ENTITY, "The input cannot be used"
 )
 
+#: An error has the type of the first of its classes that is here.
 PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     TokenRefused: ProblemType(
         "token-refused",
@@ -103,14 +92,24 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     AbilityMissing: ProblemType(
         "ability-missing", HTTPStatus.FORBIDDEN, "The token does not allow this"
     ),
-    NothingHere: NOT_FOUND,
-    ImageNotFound: NOT_FOUND,
+    NothingHere: _NOT_FOUND,
+    ImageNotFound: _NOT_FOUND,
+    ObjectNotFound: _NOT_FOUND,
+    MethodNotAllowed: ProblemType(
+        "method-not-allowed", HTTPStatus.METHOD_NOT_ALLOWED, "Not a method of this address"
+    ),
     Conflict: ProblemType("conflict", HTTPStatus.CONFLICT, "Something there stands against it"),
     ImageChanged: ProblemType(
         "stale", HTTPStatus.PRECONDITION_FAILED, "The image has changed since"
     ),
-    BodyTooLarge: TOO_LARGE,
-    PictureTooLarge: TOO_LARGE,
+    BodyTooLarge: _TOO_LARGE,
+    PictureTooLarge: _TOO_LARGE,
+    BodyTooSlow: ProblemType(
+        "too-slow",
+        HTTPStatus.REQUEST_TIMEOUT,
+        "The body comes too slowly",
+        (("Connection", "close"),),
+    ),
     UnreadableRequest: UNREADABLE,
     NotMultipart: ProblemType(
         "not-a-form", HTTPStatus.UNSUPPORTED_MEDIA_TYPE, "A form is needed here"
@@ -121,21 +120,33 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     InvalidPicture: ProblemType(
         "unfit-picture", HTTPStatus.UNPROCESSABLE_ENTITY, "The picture cannot be taken"
     ),
-    ObjectNotFound: NOT_FOUND,
+    InvalidParameter: _INVALID_INPUT,
+    InvalidChange: _INVALID_INPUT,
+    RequestValidationError: _INVALID_INPUT,
+    OriginRefused: ProblemType(
+        "cors-refused", HTTPStatus.BAD_REQUEST, "No page from there may call"
+    ),
+    MisdirectedRequest: ProblemType(
+        "misdirected", HTTPStatus.MISDIRECTED_REQUEST, "Not a host of this service"
+    ),
+    RateExceeded: ProblemType(
+        "rate-limited", HTTPStatus.TOO_MANY_REQUESTS, "That was too often", _RETRY
+    ),
+    Overloaded: ProblemType(
+        "overloaded", HTTPStatus.SERVICE_UNAVAILABLE, "Too much is under way", _RETRY
+    ),
+    DatabaseUnavailable: ProblemType(
+        "database-away", HTTPStatus.SERVICE_UNAVAILABLE, "The database is away", _RETRY
+    ),
+    SchemaOutdated: ProblemType(
+        "schema-outdated", HTTPStatus.SERVICE_UNAVAILABLE, "The database is not migrated", _RETRY
+    ),
     IssuerUnavailable: ProblemType(
         "issuer-away", HTTPStatus.SERVICE_UNAVAILABLE, "The issuer of tokens is away", _RETRY
     ),
     StoreUnavailable: ProblemType(
         "store-away", HTTPStatus.SERVICE_UNAVAILABLE, "The store of pictures is away", _RETRY
     ),
-    DatabaseUnavailable: DATABASE_UNAVAILABLE,
-    RateExceeded: RATE_LIMITED,
-    Overloaded: OVERLOADED,
-    BodyTooSlow: TOO_SLOW,
-    SchemaOutdated: SCHEMA_OUTDATED,
-    InvalidParameter: INVALID_INPUT,
-    InvalidChange: INVALID_INPUT,
-    RequestValidationError: INVALID_INPUT,
     Exception: UNEXPECTED,
 }
 
@@ -169,26 +180,30 @@ class Problem(BaseModel):
 
 
 def problem_response(
-    kind: ProblemType,
+    problem_type: ProblemType,
     detail: str,
-    instance: str,
+    request_id: str,
     *,
     headers: Mapping[str, str] | None = None,
-    errors: Sequence[Mapping[str, str]] = (),
+    errors: Sequence[InputError] = (),
 ) -> Response:
-    """The answer for a problem; ``instance`` is the request's id, ``detail`` is for the caller."""
-    metrics.PROBLEMS.labels(kind.name).inc()
-    body = Problem(
-        type=TYPE_PREFIX + kind.name,
-        title=kind.title,
-        status=kind.status.value,
+    """Return the response of a problem, and count it.
+
+    ``detail`` is a sentence for the client; ``headers`` come beside those of the type, or in their
+    place.
+    """
+    metrics.PROBLEMS.labels(problem_type.name).inc()
+    problem = Problem(
+        type=TYPE_PREFIX + problem_type.name,
+        title=problem_type.title,
+        status=problem_type.status.value,
         detail=detail,
-        instance=instance,
-        errors=[InputError(**error) for error in errors] or None,
+        instance=request_id,
+        errors=list(errors) or None,
     )
     return Response(
-        body.model_dump_json(),
-        status_code=kind.status,
-        headers={**dict(kind.headers), **(headers or {})},
+        problem.model_dump_json(),
+        status_code=problem_type.status,
+        headers={**dict(problem_type.headers), **(headers or {})},
         media_type=MEDIA_TYPE,
     )
