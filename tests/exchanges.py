@@ -306,29 +306,36 @@ async def _in_a_hurry(
             for operation in sorted(call.operations):
                 is_turned_away = not (await call(operation, **bodies.get(operation, {}))).is_success
                 assert is_turned_away == (operation not in always)
-    over = asyncio.Event()
+    body = Stalling()
     async with service(dsn, folder, max_requests=1) as client:
         call = Caller(document, client, seen)
         form = {"Content-Type": "multipart/form-data; boundary=b"}
         headers = call.of(*ABILITIES, **form)
-        first = asyncio.create_task(call("uploadImage", content=_stalling(over), headers=headers))
-        await asyncio.sleep(0.1)
+        first = asyncio.create_task(call("uploadImage", content=body, headers=headers))
+        await asyncio.wait_for(body.begun.wait(), 20)
         for operation in sorted(call.operations):
             is_turned_away = not (await call(operation, **bodies.get(operation, {}))).is_success
             assert is_turned_away == (operation not in always)
-        over.set()
+        body.over.set()
         await first
     async with service(dsn, folder, Deadlines(body_seconds=0.1)) as client:
         call = Caller(document, client, seen)
-        await call("uploadImage", content=_stalling(asyncio.Event()), headers=headers)
+        await call("uploadImage", content=Stalling(), headers=headers)
         headers = call.of(*ABILITIES, **{"Content-Type": "application/json"})
         for operation in BODIES:
-            await call(operation, content=_stalling(asyncio.Event()), headers=headers)
+            await call(operation, content=Stalling(), headers=headers)
 
 
-async def _stalling(over: asyncio.Event) -> AsyncIterator[bytes]:
-    yield b"-"
-    await over.wait()
+class Stalling:
+    """A body of which the first line comes at once, the rest when it is over."""
+
+    def __init__(self) -> None:
+        self.begun, self.over = asyncio.Event(), asyncio.Event()
+
+    async def __aiter__(self) -> AsyncIterator[bytes]:
+        self.begun.set()
+        yield b"--b\r\n"
+        await self.over.wait()
 
 
 async def _each(call: Caller, more: set[str]) -> None:

@@ -156,16 +156,16 @@ async def under_load(
 
 @asynccontextmanager
 async def held_up(server: str, lock: str) -> AsyncIterator[Callable[[], Any]]:
-    """What stands at this lock stays there; what is yielded waits until something does."""
+    """What stands at this lock stays there; what is yielded waits until so many do."""
     administrator, watcher = [await asyncpg.connect(server) for _ in range(2)]
 
-    async def somebody_waits() -> None:
+    async def somebody_waits(count: int = 1) -> None:
         waiting = (
             "SELECT count(*) FROM pg_stat_activity"
             " WHERE wait_event_type = 'Lock' AND application_name = 'imageapi'"
         )
         async with asyncio.timeout(9):  # a read is not held up for longer
-            while not await watcher.fetchval(waiting):  # noqa: ASYNC110 - nobody tells
+            while await watcher.fetchval(waiting) < count:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
 
     try:

@@ -60,6 +60,13 @@ class People:
         self._is_over = True
         await asyncio.gather(*self._change_album)
 
+    async def having_tagged(self, count: int) -> set[tuple[str, str]]:
+        """Wait until so many are tagged, and return those."""
+        async with asyncio.timeout(60):
+            while len(self.tagged) < count:  # noqa: ASYNC110 - nobody tells
+                await asyncio.sleep(0.01)
+        return set(self.tagged)
+
     async def _change(self, name: int) -> None:
         number = 0
         while not self._is_over:
@@ -107,10 +114,9 @@ async def test_what_is_restored_is_whole(environment: dict[str, str], tmp_path: 
         assert command("import", "-", stdin=json.dumps(RECORDS).encode()).returncode == 0
         with command.serving(log=log) as service:
             async with client_of(service.address) as client, People(client) as people:
-                await asyncio.sleep(2)
-                before = set(people.tagged)
+                before = await people.having_tagged(15)  # some are deleted by then
                 await asyncio.to_thread(run, BACKUP, command, told)
-                await asyncio.sleep(0.5)
+                await people.having_tagged(len(people.tagged) + 1)
         assert len(people.tagged) > len(before) > 5
         administrator = await asyncpg.connect(dsn)
         await administrator.execute("CREATE DATABASE restored")

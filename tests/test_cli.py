@@ -1,5 +1,6 @@
 """The command line: what it prints, what it refuses, and with which status."""
 
+import fcntl
 import json
 import os
 import pty
@@ -8,10 +9,12 @@ import shlex
 import signal
 import subprocess
 import sys
+import termios
 import time
+from array import array
 from importlib.metadata import packages_distributions, requires
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 import pytest
 from jose import jwt
@@ -206,6 +209,16 @@ def test_shell_completes(imageapi: Command, words: list[str], completed: set[str
     assert set(result.stdout.decode().split()) == completed
 
 
+def wait_until_read(pipe: IO[bytes]) -> None:
+    """Return when the process at the other end has read all that is in the pipe."""
+    deadline = time.monotonic() + 60
+    unread = array("i", [1])
+    while unread[0]:
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+        fcntl.ioctl(pipe, termios.FIONREAD, unread)
+
+
 def test_interrupted_command_ends_without_a_stack(imageapi: Command) -> None:
     with subprocess.Popen(
         [IMAGEAPI, "import", "-"],
@@ -218,7 +231,7 @@ def test_interrupted_command_ends_without_a_stack(imageapi: Command) -> None:
         assert process.stderr is not None
         process.stdin.write(b"[")
         process.stdin.flush()
-        time.sleep(3)
+        wait_until_read(process.stdin)
         process.send_signal(signal.SIGINT)
         assert process.wait(20) == 130
         assert b"Traceback" not in process.stderr.read()

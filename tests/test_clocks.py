@@ -157,7 +157,7 @@ async def test_purge_with_a_wrong_clock_takes_nothing_of_an_upload(
         adding = asyncio.create_task(sender.add(2))
         await somebody_waits()
         purging_it = asyncio.create_task(purge.purge(app.state.backend, timedelta(days=30)))
-        await asyncio.sleep(0.5)
+        await somebody_waits(2)
     added = await adding
     await purging_it
     assert added.status_code == 201

@@ -400,16 +400,25 @@ async def test_a_picture_that_takes_too_long_is_unfit_and_its_child_ends(keep: K
     assert not is_there(child)
 
 
-async def test_a_turn_is_not_waited_for_without_end(keep: Keep) -> None:
-    decoders = DecodePool(1, max_pixels=10**9, seconds=1)
-    path = keep(bomb())
-    slow = asyncio.create_task(decoders.inspect(path, "png", View(5000)))
+async def test_a_turn_is_not_waited_for_without_end(
+    keep: Keep, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def start_sleeping(*_: str, **__: Any) -> WorkerProcess:
+        pipe = asyncio.subprocess.PIPE
+        return WorkerProcess(
+            await asyncio.create_subprocess_exec("sleep", "60", stdin=pipe, stdout=pipe)
+        )
+
+    monkeypatch.setattr(WorkerProcess, "start", start_sleeping)
+    decoders = DecodePool(1, max_pixels=10**9, seconds=0.5)
+    path = keep(jpeg())
+    slow = asyncio.create_task(decoders.inspect(path, "jpg", MINI))
     await at_work(decoders)
     began = time.monotonic()
-    waiting = [decoders.inspect(path, "png", View(5000)) for _ in range(20)]
+    waiting = [decoders.inspect(path, "jpg", MINI) for _ in range(20)]
     told = await asyncio.gather(slow, *waiting, return_exceptions=True)
     assert {type(each) for each in told} == {DecodeFailed, DecodersBusy}
-    assert time.monotonic() - began < 15  # one after the other would take more than twenty
+    assert time.monotonic() - began < 8  # one after the other would take more than ten
     await decoders.close()
 
 

@@ -1,7 +1,6 @@
 """Too often, too many at once, for the wrong host, from a page elsewhere: who is let in."""
 
 import asyncio
-from collections.abc import AsyncIterator
 from pathlib import Path
 from typing import Any, Never
 
@@ -11,7 +10,7 @@ import structlog
 
 import pictures
 from conftest import Command
-from exchanges import service
+from exchanges import Stalling, service
 from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
 from imageapi import app
@@ -224,29 +223,25 @@ def test_workers_count_together(imageapi: Command, database: Database) -> None:
     assert [answer.status_code for answer in answers] == [200] * 10 + [429] * 4
 
 
-async def stalling(over: asyncio.Event) -> AsyncIterator[bytes]:
-    yield b"--b\r\n"
-    await over.wait()
-
-
 async def test_uploads_under_way_are_bounded(
     server: str, database: Database, tmp_path: Path
 ) -> None:
-    over = asyncio.Event()
+    bodies = [Stalling(), Stalling()]
     form = {"Content-Type": "multipart/form-data; boundary=b", **of_user("one")}
     path = "/api/v1/albums/an-album/images"
     async with service(server, tmp_path, max_uploads=2) as client:
         waiting = [
-            asyncio.create_task(client.post(path, content=stalling(over), headers=form))
-            for _ in range(2)
+            asyncio.create_task(client.post(path, content=body, headers=form)) for body in bodies
         ]
-        await asyncio.sleep(0.2)
+        for body in bodies:
+            await asyncio.wait_for(body.begun.wait(), 20)
         file = {"file": ("a.jpg", pictures.jpeg(seed=5))}
         refused = await client.post(path, files=file, headers=of_user("one"))
         assert (refused.status_code, refused.headers["Retry-After"]) == (503, "2")
         assert refused.json()["type"] == "urn:imageapi:problem:overloaded"
         assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
-        over.set()
+        for body in bodies:
+            body.over.set()
         assert {answer.status_code for answer in await asyncio.gather(*waiting)} == {400}
         taken = await client.post(path, files=file, headers=of_user("one"))
         assert taken.status_code in (200, 201)
@@ -256,20 +251,20 @@ async def test_requests_under_way_are_bounded(
     server: str, database: Database, tmp_path: Path
 ) -> None:
     """The lean way included; whoever watches is always answered."""
-    over = asyncio.Event()
+    body = Stalling()
     form = {"Content-Type": "multipart/form-data; boundary=b", **of_user("one")}
     async with service(server, tmp_path, max_requests=1) as client:
         assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
         path = "/api/v1/albums/an-album/images"
-        waiting = asyncio.create_task(client.post(path, content=stalling(over), headers=form))
-        await asyncio.sleep(0.2)
+        waiting = asyncio.create_task(client.post(path, content=body, headers=form))
+        await asyncio.wait_for(body.begun.wait(), 20)
         for each in (PATH, "/readyz", "/openapi.json", "/nowhere"):
             answer = await client.get(each, headers=of_user("one"))
             assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2"), each
             assert answer.headers["X-Request-Id"]
         assert (await client.get("/healthz")).status_code == 200
         assert (await client.get("/metrics")).status_code == 200
-        over.set()
+        body.over.set()
         await waiting
         assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
 

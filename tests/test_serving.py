@@ -83,6 +83,15 @@ def test_killed_service_has_all_that_was_committed(at_home: Command, workers: st
     assert gone(at_home.folder / "data")
 
 
+async def refusing(port: int) -> None:
+    """Return when nothing listens on the port any more."""
+    async with asyncio.timeout(20):
+        with contextlib.suppress(ConnectionRefusedError):
+            while True:
+                socket.create_connection(("127.0.0.1", port), 1).close()
+                await asyncio.sleep(0.01)
+
+
 async def test_sigterm_lets_requests_under_way_finish(
     imageapi: Command, album: str, may: TokenFor, tmp_path: Path
 ) -> None:
@@ -100,10 +109,8 @@ async def test_sigterm_lets_requests_under_way_finish(
         )
         await asyncio.wait_for(reader.readuntil(b"\r\n\r\n"), 30)
         service.process.send_signal(signal.SIGTERM)
-        await asyncio.sleep(0.5)
+        await refusing(service.port)
         assert service.process.poll() is None
-        with pytest.raises(ConnectionRefusedError):
-            socket.create_connection(("127.0.0.1", service.port), 1).close()
         body = b""
         while size := int(await asyncio.wait_for(reader.readuntil(b"\r\n"), 60), 16):
             body += (await reader.readexactly(size + 2))[:-2]
