@@ -1,1 +1,1 @@
-"""What an image is: its schema, and its record as the exact text that clients are sent."""
+"""The schema of an image, and its record: the exact text that is sent to clients."""

@@ -1,4 +1,7 @@
-"""The kinds of value an image's record is made of. Each keeps what it is given, or refuses it."""
+"""Types of the values in an image's record.
+
+Each type either keeps a value as it was sent or refuses it; it does not convert.
+"""
 
 import math
 import re
@@ -26,7 +29,7 @@ MAX_TAGS = 100
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:[Zz]|[+-][0-2]\d:[0-5]\d)", re.ASCII
 )
-_CC = r"\x00-\x1f\x7f-\x9f"  # Unicode's category of control characters
+_CC = r"\x00-\x1f\x7f-\x9f"  # Unicode's category Cc: control characters
 _CONTROL = re.compile(f"[{_CC}]")
 FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
@@ -35,29 +38,32 @@ _SECONDS_CHARACTERS = len("2016-02-15T13:02:58")
 
 
 def never_null(schema: dict[str, Any]) -> None:
-    """Say in the schema of a field that it is left out rather than null."""
+    """Change the JSON schema of an optional field: the field is left out, never null."""
     (kind,) = [kind for kind in schema.pop("anyOf") if kind != {"type": "null"}]
     schema |= kind
 
 
 def invalid_value(message: str) -> PydanticCustomError:
-    """The error that says why a value is refused; the message follows the field's name."""
+    """Return the error for a refused value. Readers see the field's name, then the message."""
     return PydanticCustomError("unfit", "{why}", {"why": message})
 
 
 @dataclass(frozen=True, slots=True)
 class PlainCheck:
-    """As Pydantic's PlainValidator, which would also call Python for each value that is written."""
+    """Validate with a Python function only, and serialize without one.
+
+    Pydantic's PlainValidator also calls Python for each value that it serializes, which is slower.
+    """
 
     check: Callable[[object], object]
 
     def __get_pydantic_core_schema__(self, _: object, __: object) -> core_schema.CoreSchema:
-        """Values are written by what they are."""
+        """Return a schema without a serializer: values are serialized by their Python type."""
         return core_schema.no_info_plain_validator_function(self.check)
 
 
 def _check_number(value: object) -> int | float:
-    """A JSON number of the kind it was written in: 36 stays 36, and 0.0 stays 0.0."""
+    """Return a JSON number in the kind it was written in: 36 stays 36, and 0.0 stays 0.0."""
     if type(value) not in (int, float):
         raise invalid_value("must be a number")
     assert isinstance(value, int | float)
@@ -86,7 +92,7 @@ def _check_position(value: object) -> list[int | float]:
 
 
 def _parse_date(value: object) -> datetime:
-    """RFC 3339 with its offset, to the millisecond."""
+    """Parse a date and time of RFC 3339: with an offset, and not finer than a millisecond."""
     match = _DATE.fullmatch(value) if isinstance(value, str) else None
     if match is None:
         raise invalid_value(
@@ -156,7 +162,7 @@ Position = Annotated[
         },
     ),
 ]
-#: Always with a decimal point, whatever it came as.
+#: In the record always with a decimal point, also where it was sent without one.
 Pixels = Annotated[
     float,
     Field(strict=True, ge=0, le=_MAX_MEASURE, allow_inf_nan=False),
@@ -166,9 +172,9 @@ _INT_32 = {"format": "int32"}
 _INT_64 = {"format": "int64"}
 PixelCount = Annotated[int, Field(strict=True, ge=1, le=2**31 - 1, json_schema_extra=_INT_32)]
 ByteCount = Annotated[int, Field(strict=True, ge=0, le=2**53, json_schema_extra=_INT_64)]
-#: How many of something there are.
+#: A number of things.
 Count = Annotated[int, Field(ge=0, json_schema_extra=_INT_64)]
-#: Of an album: raised by every change.
+#: The version of an album: every change raises it.
 Version = Annotated[int, Field(ge=0, json_schema_extra=_INT_64)]
 #: Degrees clockwise.
 Rotation = Annotated[
@@ -177,14 +183,14 @@ Rotation = Annotated[
     WithJsonSchema({"type": "integer", "format": "int32", "enum": [0, 90, 180, 270]}),
 ]
 
-#: Milliseconds, and the offset that the value has.
+#: Written with milliseconds and with the offset of the value.
 Moment = Annotated[
     datetime,
     PlainCheck(_parse_date),
     PlainSerializer(lambda date: date.isoformat(timespec="milliseconds"), return_type=str),
     WithJsonSchema(_DATE_SCHEMA),
 ]
-#: UTC, whole seconds, ``Z``: kept as its text.
+#: UTC, whole seconds, ``Z``. The value is its text.
 UtcSecond = Annotated[str, PlainCheck(_parse_utc_second), WithJsonSchema(_DATE_SCHEMA)]
 
 Text = Annotated[str, Field(strict=True)]
@@ -203,9 +209,9 @@ GIVEN_TAG_SCHEMA = {
     "type": "string",
     "pattern": rf"^\s*[^\s{_CC}]([^{_CC}]{{0,{MAX_TAG_CHARACTERS - 2}}}[^\s{_CC}])?\s*$",
 }
-#: A tag as somebody types it: trimmed, and brought to Unicode's normal form C.
+#: A tag as a person types it. It is trimmed and brought to Unicode's normal form C.
 GivenTag = Annotated[Tag, BeforeValidator(_normalize_tag), WithJsonSchema(GIVEN_TAG_SCHEMA)]
-#: Where a rendition is found: a path of this service, or an address elsewhere.
+#: Where a rendition is: a path of this service, or the URL of another.
 RenditionPath = Annotated[
     Text, StringConstraints(max_length=2048, pattern=r"^(/|https?://)[!-~]*$")
 ]

@@ -1,4 +1,4 @@
-"""The form of an album's id and of an image's id."""
+"""Patterns for the id of an album and the id of an image."""
 
 import re
 

@@ -1,7 +1,7 @@
-"""The schema of an image (docs/contract.md, section 2), from which everything else is made.
+"""The schema of an image (docs/contract.md, section 2).
 
-The OpenAPI document, the stored record, and the check of what is imported all come from these
-models; the order of their fields is the order of the keys that clients are sent.
+The OpenAPI document, the stored record and the validation of imported records all come from these
+models. The order of the fields is the order of the keys in the JSON that clients get.
 """
 
 from datetime import tzinfo
@@ -32,7 +32,7 @@ from imageapi.records.fields import (
 )
 
 
-def _not_null(value: object) -> object:
+def _refuse_null(value: object) -> object:
     if value is None:
         raise invalid_value("must be an object, or left out")
     return value
@@ -68,7 +68,7 @@ class Infos(BaseModel):
     )
     type: Literal["private"] = Field(description="Always `private`")
     width: PixelCount = Field(description="Pixels, as displayed upright")
-    location: Annotated[Location | None, BeforeValidator(_not_null)] = Field(
+    location: Annotated[Location | None, BeforeValidator(_refuse_null)] = Field(
         default=None,
         exclude_if=lambda location: location is None,
         json_schema_extra=never_null,
@@ -88,7 +88,8 @@ class Thumbnails(BaseModel):
 class Image(BaseModel):
     """An image of an album."""
 
-    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")  # else null: a lie
+    # Without "constants" Pydantic would write NaN and infinity as null, which is another value.
+    model_config = ConfigDict(extra="forbid", ser_json_inf_nan="constants")
 
     public_id: PublicId = Field(description="Its id")
     infos: Infos
@@ -109,7 +110,7 @@ class Image(BaseModel):
     thumbnails: Thumbnails
 
     @model_validator(mode="after")
-    def _tags_begin_with_the_album(self) -> Self:
+    def _check_tags(self) -> Self:
         if self.infos.tags[0] != self.album_id:
             raise invalid_value("infos.tags: must begin with the album's id")
         if len(set(self.infos.tags)) < len(self.infos.tags):
@@ -117,11 +118,11 @@ class Image(BaseModel):
         return self
 
     def record(self, time_zone: tzinfo) -> str:
-        """The exact text that clients are sent; ``created_at`` with the time zone's offset."""
+        """Return the exact text that clients get, ``created_at`` with the time zone's offset."""
         created_at = self.created_at.astimezone(time_zone)
         return self.model_copy(update={"created_at": created_at}).model_dump_json()
 
     @property
     def tags(self) -> list[str]:
-        """The tags that people gave; none of the service's own marks."""
+        """The tags that people gave: all but the first, which is the album's id."""
         return self.infos.tags[1:]

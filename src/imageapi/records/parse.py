@@ -1,4 +1,4 @@
-"""From a parsed JSON value to an image, or to one line that names the field and what is wrong."""
+"""Turns a parsed JSON value into an image, or into one line that names the field and the error."""
 
 import math
 from collections.abc import Iterator
@@ -11,7 +11,7 @@ MAX_JSON_DEPTH = 32
 
 
 class InvalidRecord(ValueError):
-    """A record cannot be taken: ``field`` is a dotted path, ``reason`` follows it in a sentence."""
+    """A record is refused. ``field`` is a dotted path; ``reason`` continues the sentence."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(f"{field}: {reason}" if field else reason)
@@ -22,8 +22,8 @@ class InvalidRecord(ValueError):
 def parse_record(value: object, *, is_plain: bool = False) -> Image:
     """Return the image that the value describes in the documented shape; raise InvalidRecord.
 
-    ``is_plain`` says that whoever read the JSON has seen nothing that UTF-8 or PostgreSQL has no
-    room for; else all of the value is looked through, which takes a third of the time.
+    ``is_plain`` means that the parser of the JSON has found nothing that UTF-8 or PostgreSQL cannot
+    store. Otherwise the whole value is searched for that, which takes a third of the time.
     """
     if not isinstance(value, dict):
         raise InvalidRecord("", "must be an object")
@@ -42,7 +42,7 @@ def parse_record(value: object, *, is_plain: bool = False) -> Image:
 def _find_invalid_values(
     value: object, path: tuple[str, ...], levels: int
 ) -> Iterator[tuple[str, str]]:
-    """Where the value holds what JSON in UTF-8, or PostgreSQL, has no room for, and why."""
+    """Yield path and reason of each part that JSON in UTF-8, or PostgreSQL, cannot store."""
     if isinstance(value, str):
         reason = _find_invalid_text(value)
     elif isinstance(value, float):
