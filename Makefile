@@ -12,6 +12,12 @@ NO_SECRETS := --exclude-files '^(requirements/|docs/openapi/|src/imageapi/api/ex
 	--exclude-secrets 'hunter2|^secret$$|^short$$|secret that only|^another secret, ' \
 	--exclude-secrets '^eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9\.eyJleHAiOjE0NTU1|^MDAwNVRYaklBQVci' \
 	--exclude-secrets '^5A98D4D3E5D39024ABF237BE55E99B15$$|Asia/Tokyo'
+# worksteal: tests of one way and one file mostly stay in one process, and no process is left idle.
+PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+# `make test` runs by other ways only the tests that are marked every_way; `make test-ways` all of these.
+WAYS ?= pgbouncer hosts workers services
+WAYS_TESTS := documented_exchange untagged images editor uploader routes headers mutations attacks \
+	model photographs import_export
 SAMPLE := 00324000005TXjIAAW
 FOLDER ?= dist/sdk/$(LANG)
 ALBUM ?= $(if $(PHOTOS),photos,$(SAMPLE))
@@ -20,10 +26,10 @@ export UV_NO_CONFIG := 1
 export UV_LINK_MODE := copy
 export UV_COMPILE_BYTECODE := 1
 
-.PHONY: help run test install check format docs dist bench sdk drill soak scale lock secrets clean
+.PHONY: help run test test-ways install check format docs dist bench sdk drill soak scale lock secrets clean
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
 run: install  ## the service with a sample album, or your own: make run PHOTOS=~/Pictures
 	@$(BIN)/imageapi import examples/untagged.json
@@ -31,7 +37,10 @@ run: install  ## the service with a sample album, or your own: make run PHOTOS=~
 	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(ALBUM)
 
 test: $(VENV)/.dev $(VENV)-docs/.installed $(VENV)-sdk/.installed $(NODE)/node_modules  ## the whole test suite (arguments for pytest: make test ARGS="-n0 -k tokens")
-	@$(BIN)/python -m pytest -n logical --maxprocesses 4 --dist loadfile --no-loadscope-reorder $(ARGS)
+	@$(PYTEST) $(ARGS)
+
+test-ways: $(VENV)/.dev  ## the tests of HTTP and the commands by every way to the database and the service
+	@$(PYTEST) $(WAYS:%=--through=%) --at-least=$$((350 * $(words $(WAYS)))) $(WAYS_TESTS:%=tests/test_%.py) $(ARGS)
 
 install: $(VENV)/.installed  ## .venv/bin/imageapi
 

@@ -33,7 +33,7 @@ from imageapi.records.parse import parse_record
 from imageapi.settings import Settings
 from imageapi.transfer.record_reader import build_new_image
 from in_process import InProcess
-from pooler import pgbouncer
+from pooler import PGBOUNCER, pgbouncer
 
 # The same examples each time, on however slow a machine; --hypothesis-profile=explore goes further.
 hypothesis.settings.register_profile("same", derandomize=True, deadline=None)
@@ -41,6 +41,12 @@ hypothesis.settings.register_profile("explore", max_examples=5000, deadline=None
 hypothesis.settings.load_profile("same")
 
 IMAGEAPI = Path(sys.executable).with_name("imageapi")
+
+#: Ways from the service to its database.
+WAYS_TO_THE_DATABASE = ("direct", "pgbouncer", "hosts")
+#: Ways from the client to the service: one service of three workers, or two services in turn.
+WAYS_TO_THE_SERVICE = ("workers", "services")
+WAYS = (*WAYS_TO_THE_DATABASE, *WAYS_TO_THE_SERVICE)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -51,15 +57,59 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
     parser.addoption(
         "--through",
-        choices=("direct", "pgbouncer", "hosts", "workers", "services"),
-        default="direct",
-        help="how the service reaches its database, or clients the service (test_through.py)",
+        choices=WAYS,
+        action="append",
+        help="run every test by this way, and by each other that is given; by default tests "
+        "marked every_way run by every way, the others directly",
+    )
+    parser.addoption(
+        "--at-least",
+        type=int,
+        default=0,
+        help="fail when fewer tests pass, so that a run of too few tests is no success",
     )
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest first, so that the processes of `make test` end at about the same time."""
-    items.sort(key=lambda item: item.path.name != "test_through.py")
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    """Run each test by the ways that can change its outcome.
+
+    A test without `replicas` asks no service in another process, and a test marked `inside` needs
+    the application in this one: ways to the service are nothing to them. The parameter is that of
+    a session fixture, so pytest groups the tests by it, and each way is set up once in a process.
+    """
+    if "through" not in metafunc.fixturenames:
+        return
+    mark = metafunc.definition.get_closest_marker
+    through = metafunc.config.getoption("--through")
+    ways = through or (WAYS if mark("every_way") else ("direct",))
+    if "replicas" not in metafunc.fixturenames or mark("inside"):
+        ways = [way for way in ways if way in WAYS_TO_THE_DATABASE]
+    ids = [pytest.HIDDEN_PARAM if way == "direct" else way for way in ways]
+    metafunc.parametrize("way", ways, ids=ids, indirect=True, scope="session")
+
+
+def pytest_terminal_summary(
+    terminalreporter: pytest.TerminalReporter, config: pytest.Config
+) -> None:
+    if is_too_few(config):
+        terminalreporter.write_line(
+            f"Fewer than {config.getoption('--at-least')} tests passed.", red=True
+        )
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_sessionfinish(session: pytest.Session) -> None:
+    """Fail a run in which fewer tests passed than `--at-least`."""
+    if is_too_few(session.config) and session.exitstatus == pytest.ExitCode.OK:
+        session.exitstatus = pytest.ExitCode.TESTS_FAILED
+
+
+def is_too_few(config: pytest.Config) -> bool:
+    """Whether too few tests passed, asked of the process that knows the results of all."""
+    reporter = config.pluginmanager.get_plugin("terminalreporter")
+    if reporter is None or hasattr(config, "workerinput"):
+        return False
+    return len(reporter.stats.get("passed", ())) < config.getoption("--at-least")
 
 
 @pytest.fixture(scope="session", autouse=True)
@@ -97,15 +147,23 @@ async def empty_dsn(server: str) -> AsyncIterator[str]:
 
 
 @pytest.fixture(scope="session")
+def way(request: pytest.FixtureRequest) -> str:
+    """How the service reaches its database, or clients the service; see `pytest_generate_tests`."""
+    return str(request.param)
+
+
+@pytest.fixture(scope="session")
 def through(
-    request: pytest.FixtureRequest, server: str, tmp_path_factory: pytest.TempPathFactory
+    way: str, server: str, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[dict[str, str]]:
     """The settings that lead the service to its database."""
-    how = request.config.getoption("--through")
-    if how == "pgbouncer":
+    if way == "pgbouncer":
+        if PGBOUNCER is None:
+            assert "CI" not in os.environ, "CI installs pgbouncer"
+            pytest.skip("pgbouncer is not installed; CI runs this")
         with pgbouncer(server, tmp_path_factory.mktemp("pgbouncer")) as dsn:
             yield {"database_url": dsn, "database_pooler": "true"}
-    elif how == "hosts":  # the first of them is not there
+    elif way == "hosts":  # the first of them is not there
         folder = tmp_path_factory.mktemp("nobody")
         url = server.replace("?host=", f"?host={folder},").replace("port=5432", "port=5432,5432")
         yield {"database_url": f"{url}&target_session_attrs=read-write"}
@@ -135,26 +193,28 @@ async def app(database: Database, settings: Settings) -> AsyncIterator[FastAPI]:
 
 
 @pytest.fixture(scope="session")
-async def client(
-    request: pytest.FixtureRequest, app: FastAPI, imageapi: "Command", settings: Settings
-) -> AsyncIterator[httpx.AsyncClient]:
-    """A client of the application itself, without a socket between, of workers, or of services."""
-    how = request.config.getoption("--through")
-    if how in ("workers", "services"):
-        data = {"IMAGEAPI_DATA_DIR": str(settings.data_dir)}
-        workers, count = ("3", 1) if how == "workers" else ("1", 2)
-        with ExitStack() as serving:
-            services = [
-                serving.enter_context(
-                    imageapi.serving("--workers", workers, log=subprocess.DEVNULL, **data)
-                )
-                for _ in range(count)
-            ]
-            address, transport = services[0].address, InTurn(services)
-            async with httpx.AsyncClient(
-                base_url=address, transport=transport, timeout=60
-            ) as client:
-                yield client
+def replicas(
+    way: str, imageapi: "Command", database: Database, settings: Settings
+) -> Iterator[list["Service"]]:
+    """The processes behind `client`: one of three workers, two services, or none."""
+    workers, count = {"workers": ("3", 1), "services": ("1", 2)}.get(way, ("", 0))
+    data = {"IMAGEAPI_DATA_DIR": str(settings.data_dir)}
+    with ExitStack() as serving:
+        yield [
+            serving.enter_context(
+                imageapi.serving("--workers", workers, log=subprocess.DEVNULL, **data)
+            )
+            for _ in range(count)
+        ]
+
+
+@pytest.fixture(scope="session")
+async def client(app: FastAPI, replicas: list["Service"]) -> AsyncIterator[httpx.AsyncClient]:
+    """A client of the application itself, without a socket between, or of its replicas."""
+    if replicas:
+        address, turns = replicas[0].address, InTurn(replicas)
+        async with httpx.AsyncClient(base_url=address, transport=turns, timeout=60) as client:
+            yield client
         return
     transport = httpx.ASGITransport(app)
     async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
@@ -310,11 +370,17 @@ def in_process(imageapi: Command) -> InProcess:
 
 @pytest.fixture(scope="session")
 def service(
-    imageapi: Command, database: Database, tmp_path_factory: pytest.TempPathFactory
+    imageapi: Command,
+    database: Database,
+    replicas: list[Service],
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Service]:
     """The service over a socket, with the documented record in it."""
     imported = imageapi("import", "-", stdin=json.dumps([DOCUMENTED_RECORD]).encode())
     assert imported.returncode == 0, imported.stderr
+    if replicas:
+        yield replicas[0]
+        return
     log_path = tmp_path_factory.mktemp("service") / "log"
     with log_path.open("wb") as log, imageapi.serving(log=log) as service:
         yield service

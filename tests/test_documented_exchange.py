@@ -3,6 +3,8 @@
 import re
 from uuid import UUID
 
+import pytest
+
 from conftest import Service
 from factories import DOCUMENTED_BODY
 
@@ -47,6 +49,7 @@ def expected(answer: bytes, token: str) -> bytes:
     return head.replace("\n", "\r\n").encode() + b"\r\n"
 
 
+@pytest.mark.every_way
 async def test_answer_is_the_documented_one_to_the_byte(
     service: Service, documented_token: str
 ) -> None:

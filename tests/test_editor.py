@@ -65,6 +65,7 @@ async def filled(client: httpx.AsyncClient, album: str, add: AddRecords, may: To
     return Album(client, album, may(album, *ABILITIES))
 
 
+@pytest.mark.every_way
 async def test_tagged_image_leaves_the_queue_and_comes_back_to_its_place(filled: Album) -> None:
     path = f"/images/{filled.ids[1]}/tags/kitchen"
     tagged = await filled.ask("PUT", path)
@@ -81,6 +82,7 @@ async def test_tags_stay_in_the_order_given_and_case_distinguishes(filled: Album
     assert image["infos"]["tags"][1:] == ["Kitchen", "attic", "kitchen"]
 
 
+@pytest.mark.every_way
 async def test_change_that_changes_nothing_leaves_version_and_event_alone(filled: Album) -> None:
     path = f"/images/{filled.ids[0]}"
     await filled.ask("PUT", f"{path}/tags/kitchen")
@@ -137,6 +139,7 @@ async def test_hundred_and_first_tag_is_refused(filled: Album) -> None:
     assert (await filled.ask("POST", "/images/tags", json=many))["images"] == 1
 
 
+@pytest.mark.every_way
 async def test_many_are_tagged_by_one_change_and_one_event(filled: Album) -> None:
     await filled.ask("PUT", f"/images/{filled.ids[0]}/tags/red")
     many = {"public_ids": [*filled.ids, filled.ids[0]], "add": ["blue"], "remove": ["red"]}
@@ -151,6 +154,7 @@ async def test_many_are_tagged_by_one_change_and_one_event(filled: Album) -> Non
     assert await filled.ask("POST", "/images/tags", json=many) == {"version": 3, "images": 0}
 
 
+@pytest.mark.every_way
 async def test_one_unknown_id_among_many_changes_nothing_and_is_named(filled: Album) -> None:
     await filled.ask("DELETE", f"/images/{filled.ids[2]}", 204)
     many = {"public_ids": [filled.ids[0], NOBODY, filled.ids[2]], "add": ["blue"]}
@@ -246,6 +250,7 @@ async def test_unfit_change_is_422_that_names_it(
     assert await filled.image(0) == before
 
 
+@pytest.mark.every_way
 async def test_position_of_the_browser_gives_way_to_the_cameras(filled: Album) -> None:
     path = f"/images/{filled.ids[0]}"
     image = await filled.ask("PATCH", path, json={"gps_html": [1.5, 2]})
@@ -259,6 +264,7 @@ async def test_position_of_the_browser_gives_way_to_the_cameras(filled: Album) -
     assert camera.gps == [3, 4]
 
 
+@pytest.mark.every_way
 async def test_deleted_image_is_gone_until_it_is_restored(filled: Album) -> None:
     path = f"/images/{filled.ids[0]}"
     await filled.ask("PUT", f"{path}/tags/kitchen")
@@ -282,6 +288,7 @@ async def test_deleted_image_is_gone_until_it_is_restored(filled: Album) -> None
     await filled.ask("POST", f"/images/{NOBODY}/restore", 404)
 
 
+@pytest.mark.every_way
 @pytest.mark.parametrize(
     ("method", "further", "body"),
     [
@@ -312,6 +319,7 @@ async def test_stale_change_is_412_and_changes_nothing(
     await filled.ask(method, path + further, status, json=body, headers={"If-Match": '"1", "2"'})
 
 
+@pytest.mark.every_way
 async def test_of_many_changes_for_one_version_one_is_made(filled: Album) -> None:
     async def tag(number: int) -> int:
         answer = await filled.client.put(
@@ -323,6 +331,7 @@ async def test_of_many_changes_for_one_version_one_is_made(filled: Album) -> Non
     assert sorted(await asyncio.gather(*map(tag, range(20)))) == [200] + [412] * 19
 
 
+@pytest.mark.every_way
 async def test_changes_at_once_lose_nothing(filled: Album) -> None:
     tags = [f"tag-{number}" for number in range(30)]
     await asyncio.gather(
@@ -457,6 +466,7 @@ async def test_import_tells_what_came(client: httpx.AsyncClient, filled: Album) 
     assert event["at"].endswith(("+01:00", "+02:00"))
 
 
+@pytest.mark.every_way
 async def test_events_come_in_pages(filled: Album) -> None:
     for number in range(5):
         await filled.ask("PUT", f"/images/{filled.ids[0]}/tags/{number}")
@@ -478,6 +488,7 @@ async def test_lines_of_one_header_are_one_list(filled: Album) -> None:
         assert (await filled.client.put(path, headers=headers)).status_code == status
 
 
+@pytest.mark.every_way
 async def test_however_many_events_are_whole(filled: Album) -> None:
     """More than a chunk, in one answer or in pages of more than a chunk."""
     for number in range(MAX_CHUNK_EVENTS + 5):
@@ -514,6 +525,7 @@ async def test_chunks_of_events_are_bounded_in_bytes(
     assert max(map(len, sizes)) > 2
 
 
+@pytest.mark.every_way
 async def test_albums_of_the_token_with_their_counts(
     client: httpx.AsyncClient, filled: Album
 ) -> None:

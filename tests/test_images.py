@@ -27,6 +27,7 @@ def images(album: str) -> str:
     return f"/api/v1/albums/{album}/images"
 
 
+@pytest.mark.every_way
 @pytest.mark.parametrize(
     ("query", "expected"),
     [
@@ -97,6 +98,7 @@ async def test_unfit_filter_is_422_that_names_it(
     assert answer.json()["errors"][0]["pointer"].startswith(f"/query/{query.partition('=')[0]}")
 
 
+@pytest.mark.every_way
 async def test_one_image_is_its_record_and_its_version(
     client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
@@ -149,6 +151,7 @@ async def test_image_of_another_album_is_not_there(
     assert answer.status_code == 404
 
 
+@pytest.mark.every_way
 async def test_tags_are_counted_most_used_first(
     client: httpx.AsyncClient, filled: str, may: TokenFor
 ) -> None:

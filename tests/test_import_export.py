@@ -51,6 +51,7 @@ def test_sample_comes_back_to_the_byte(imageapi: Command) -> None:
     assert imageapi("export", DOCUMENTED_ALBUM).stdout == DOCUMENTED_BODY
 
 
+@pytest.mark.every_way
 def test_what_is_imported_is_exported_equal_and_in_order(
     imageapi: Command, tmp_path: Path, album: str
 ) -> None:
@@ -66,6 +67,7 @@ def test_album_never_seen_is_exported_empty(in_process: InProcess, album: str) -
     assert exported(in_process, album) == []
 
 
+@pytest.mark.every_way
 def test_import_may_be_repeated_without_harm(
     in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
@@ -105,6 +107,7 @@ def test_odd_tags_come_back(
     assert exported(in_process, album) == given
 
 
+@pytest.mark.every_way
 def test_large_file_is_read_in_parts(
     imageapi: Command, in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
@@ -217,6 +220,7 @@ def test_one_bad_record_changes_nothing_and_is_named(
     assert exported(in_process, album) == []
 
 
+@pytest.mark.every_way
 def test_bad_record_of_a_second_file_undoes_the_first(
     in_process: InProcess, tmp_path: Path, album: str
 ) -> None:
@@ -308,6 +312,7 @@ async def test_album_version_rises_by_one_for_an_import(
     assert (version, newest) == (2, 2)
 
 
+@pytest.mark.every_way
 def test_reader_that_leaves_ends_an_export_quietly(
     imageapi: Command, tmp_path: Path, album: str
 ) -> None:

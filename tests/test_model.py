@@ -3,10 +3,12 @@
 import itertools
 import uuid
 from collections import Counter
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from typing import Any
 
 import httpx
+import pytest
 from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 from hypothesis.stateful import (
@@ -42,6 +44,7 @@ class Album(RuleBasedStateMachine):
     """One album, and the model of it; every change is one version."""
 
     client: httpx.Client
+    addresses: Iterator[str]
     added = Bundle("added")
 
     def __init__(self) -> None:
@@ -55,7 +58,12 @@ class Album(RuleBasedStateMachine):
 
     def ask(self, method: str, path: str = "", **more: Any) -> httpx.Response:
         headers = {**self.headers, **more.pop("headers", {})}
-        return self.client.request(method, f"{self.images}{path}", headers=headers, **more)
+        url = f"{next(self.addresses)}{self.images}{path}"
+        return self.client.request(method, url, headers=headers, **more)
+
+    def of_album(self, what: str) -> Any:
+        url = f"{next(self.addresses)}/api/v1/albums/{self.album}/{what}"
+        return self.client.get(url, headers=self.headers).json()
 
     def change(self, *pictures: Picture) -> None:
         self.version += 1
@@ -181,13 +189,12 @@ class Album(RuleBasedStateMachine):
         queue = [each["public_id"] for each in self.ask("GET", "/untag").json()]
         assert queue == [each["public_id"] for each in listed if not there[each["public_id"]].tags]
         tags = Counter(itertools.chain.from_iterable(each.tags for each in there.values()))
-        counted = self.client.get(f"/api/v1/albums/{self.album}/tags", headers=self.headers).json()
+        counted = self.of_album("tags")
         assert {each["tag"]: each["images"] for each in counted} == tags
 
     @invariant()
     def every_change_is_an_event(self) -> None:
-        path = f"/api/v1/albums/{self.album}/events"
-        events = self.client.get(path, headers=self.headers).json()
+        events = self.of_album("events")
         assert [event["version"] for event in events] == list(range(1, self.version + 1))
         for public_id, each in self.model.items():
             answer = self.ask("GET", f"/{public_id}")
@@ -199,17 +206,26 @@ def quoted(tag: str) -> str:
     return str(httpx.URL("http://a", params={"a": tag}).query, "ascii")[2:].replace("+", "%20")
 
 
-def test_service_is_as_its_model(service: Service) -> None:
-    with httpx.Client(base_url=service.address, trust_env=False, timeout=60) as client:
+@pytest.mark.every_way
+def test_service_is_as_its_model(
+    request: pytest.FixtureRequest, way: str, service: Service, replicas: list[Service]
+) -> None:
+    """Each request goes to another replica than the one before.
+
+    `make test` takes fewer examples by other ways than the direct one, `make test-ways` as many.
+    """
+    is_short = way != "direct" and request.config.getoption("--through") is None
+    addresses = itertools.cycle(each.address for each in replicas or [service])
+    with httpx.Client(trust_env=False, timeout=60) as client:
 
         class OnService(Album):
             pass
 
-        OnService.client = client
+        OnService.client, OnService.addresses = client, addresses
         run_state_machine_as_test(  # type: ignore[no-untyped-call]
             OnService,
             settings=settings(
-                max_examples=20,
+                max_examples=5 if is_short else 20,
                 stateful_step_count=30,
                 deadline=None,
                 derandomize=True,

@@ -54,6 +54,7 @@ def exported(in_process: InProcess, album: str) -> Any:
     return json.loads(in_process("export", album).stdout)
 
 
+@pytest.mark.every_way
 def test_folder_becomes_an_album_and_the_rest_is_named(
     imageapi: Command, in_process: InProcess, folder: Path, album: str
 ) -> None:
@@ -160,6 +161,7 @@ def kept(settings: Any, album: str) -> set[str]:
     return {each.name for each in (root / album).rglob("*") if each.is_file()}
 
 
+@pytest.mark.every_way
 async def test_purge_removes_what_was_deleted_long_ago(
     trash: Trash, settings: Any, database: Database
 ) -> None:

@@ -61,6 +61,7 @@ async def test_tagged_images_and_other_albums_are_left_out(
     assert [image["infos"]["tags"] for image in answer.json()] == [[album]]
 
 
+@pytest.mark.every_way
 async def test_the_bytes_are_the_stored_ones(
     client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
@@ -98,6 +99,7 @@ async def test_answer_is_compressed_as_the_client_asks(
     assert decoded(raw).decode() == f"[{','.join(texts)}]"
 
 
+@pytest.mark.every_way
 async def test_pages_lead_through_the_whole_queue(
     client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:
@@ -148,6 +150,7 @@ def test_places_survive_their_text(created_at: datetime, public_id: UUID) -> Non
     assert decode_cursor(encode_cursor(place)) == place
 
 
+@pytest.mark.every_way
 @pytest.mark.parametrize("seed", range(10))
 async def test_pages_repeat_and_skip_nothing_while_images_come_and_go(
     client: httpx.AsyncClient,
@@ -206,6 +209,7 @@ async def test_after_that_is_not_ours_is_unfit_or_a_place(
         assert answer.json()["errors"][0]["pointer"] == "/query/after"
 
 
+@pytest.mark.every_way
 async def test_largest_page_is_a_thousand(
     client: httpx.AsyncClient, album: str, may: TokenFor, add: AddRecords
 ) -> None:

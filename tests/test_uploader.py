@@ -66,6 +66,7 @@ def in_store(settings: Settings, album: str) -> list[str]:
     return sorted(str(each.relative_to(root)) for each in root.rglob("*") if each.is_file())
 
 
+@pytest.mark.every_way
 async def test_photograph_becomes_an_image_of_the_queue(sender: Sender) -> None:
     content = pictures.jpeg(width=64, height=96, orientation=6, gps=LISBON, ISOSpeedRatings=200)
     before = datetime.now(UTC)
@@ -143,6 +144,7 @@ async def test_bomb_is_422_that_names_the_limit(sender: Sender) -> None:
     assert "400,000,000 pixels" in answer.json()["detail"]
 
 
+@pytest.mark.every_way
 async def test_same_picture_again_is_the_one_that_is_there(
     sender: Sender, settings: Settings
 ) -> None:
@@ -155,6 +157,7 @@ async def test_same_picture_again_is_the_one_that_is_there(
     assert len([name for name in in_store(settings, sender.album) if "original" in name]) == 1
 
 
+@pytest.mark.every_way
 async def test_same_picture_many_times_at_once_becomes_one_image(
     sender: Sender, settings: Settings
 ) -> None:
@@ -173,6 +176,7 @@ async def test_same_picture_is_another_image_in_another_album(
     assert first.json()["public_id"] != second.json()["public_id"]
 
 
+@pytest.mark.every_way
 async def test_picture_in_the_trash_makes_room_for_itself(sender: Sender) -> None:
     first = (await sender.send(pictures.jpeg())).json()["public_id"]
     path = f"{sender.images}/{first}"
@@ -188,6 +192,7 @@ async def test_picture_in_the_trash_makes_room_for_itself(sender: Sender) -> Non
     assert answer.status_code == 200
 
 
+@pytest.mark.every_way
 async def test_chosen_id_is_the_images(sender: Sender, settings: Settings) -> None:
     chosen = str(uuid.uuid4())
     answer = await sender.send(pictures.jpeg(), public_id=chosen.upper())
@@ -416,6 +421,7 @@ def opened(answer: httpx.Response) -> Image.Image:
     return Image.open(io.BytesIO(answer.content))
 
 
+@pytest.mark.every_way
 async def test_renditions_are_made_and_never_told_the_position(sender: Sender) -> None:
     content = pictures.jpeg(width=2000, height=1000, gps=LISBON)
     image = (await sender.send(content)).json()
@@ -435,6 +441,7 @@ async def test_renditions_are_made_and_never_told_the_position(sender: Sender) -
         assert (known.status_code, known.content) == (304, b"")
 
 
+@pytest.mark.every_way
 async def test_rotation_and_crop_are_shown_under_new_paths(sender: Sender) -> None:
     image = (await sender.send(pictures.jpeg(width=96, height=64))).json()
     path = f"{sender.images}/{image['public_id']}"
@@ -475,6 +482,7 @@ async def test_fifty_who_ask_at_once_have_it_made_once(sender: Sender, app: Fast
     assert made == 1
 
 
+@pytest.mark.every_way
 async def test_path_that_was_not_handed_out_is_404(sender: Sender) -> None:
     image = (await sender.send(pictures.jpeg())).json()
     path = image["thumbnails"]["mini"]
