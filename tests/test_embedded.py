@@ -1,11 +1,13 @@
 """The embedded PostgreSQL: real servers, real signals, real users."""
 
+import fcntl
 import math
 import os
 import pwd
 import re
 import shutil
 import signal
+import socket
 import stat
 import subprocess
 import sys
@@ -13,8 +15,11 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from pathlib import Path
 from types import SimpleNamespace
+from urllib.parse import quote
 
 import psutil
 import pytest
@@ -53,6 +58,13 @@ needs_root = pytest.mark.skipif(not IS_ROOT, reason="takes other users' parts: n
 @pytest.fixture
 def data_dir(tmp_path: Path) -> Path:
     return tmp_path / "data"
+
+
+@pytest.fixture
+def short_data_dir() -> Iterator[Path]:
+    """A directory whose path leaves room for the name of a socket in it."""
+    with tempfile.TemporaryDirectory() as folder:
+        yield Path(folder, "data")
 
 
 @pytest.fixture
@@ -218,6 +230,80 @@ def test_who_comes_while_it_stops_gets_a_fresh_one(
         said = each.leave().splitlines()
         assert [line.split()[0] for line in said] == ["ready", "left"] * 6, said
     assert has_stopped_cleanly(data_dir)
+
+
+# Clients and supervisors of different versions
+
+
+def test_supervisor_loads_the_standard_library_alone() -> None:
+    program = (
+        "import sys; before = set(sys.modules); import imageapi.embedded_postgres.supervisor; "
+        "loaded = {name.split('.')[0] for name in set(sys.modules) - before}; "
+        "print(*sorted(loaded - sys.stdlib_module_names), "
+        "*sorted(name for name in sys.modules if name.startswith('imageapi.')))"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, check=True)
+    top_level, *modules = done.stdout.decode().split()
+    assert top_level == "imageapi"
+    assert {name.split(".")[1] for name in modules} == {"embedded_postgres"}
+
+
+def test_older_client_works_with_this_supervisor(short_data_dir: Path) -> None:
+    """The lock file's text and the lines on the control socket, as version 0.1.0 reads them."""
+    sockets = short_data_dir / "run"
+    with run_embedded_server(short_data_dir):
+        assert re.fullmatch(
+            r"machine: \S+\nhost: \S+\npid: \d+\nuser: \S+\n"
+            rf"sockets: {re.escape(str(sockets))}\nbeat: \d{{12}}\n",
+            (short_data_dir / "postgres.lock").read_text(),
+        )
+        with socket.socket(socket.AF_UNIX) as older:
+            older.connect(str(sockets / "control"))
+            assert older.recv(4096) == b"ready " + os.fsencode(sockets) + b"\n"
+            older.shutdown(socket.SHUT_WR)
+            assert older.recv(4096) == b""
+
+
+@contextmanager
+def run_older_supervisor(data_dir: Path, line: bytes) -> Iterator[None]:
+    """Hold the directory as a supervisor of version 0.1.0 does; answer one client with `line`."""
+    folder = data_dir / "run"
+    folder.mkdir(parents=True)
+    lock = (data_dir / "postgres.lock").open("w")
+    fcntl.flock(lock, fcntl.LOCK_EX)
+    machine = Path("/proc/sys/kernel/random/boot_id").read_text().strip()
+    lock.write(f"machine: {machine}\nhost: h\npid: 7\nuser: ann\nsockets: {folder}\n")
+    lock.write("beat: 000000000001\n")
+    lock.flush()
+
+    def answer() -> None:
+        connection, _ = listener.accept()
+        with connection:
+            connection.sendall(line)
+            assert connection.recv(4096) == b""
+
+    with lock, socket.socket(socket.AF_UNIX) as listener:
+        listener.bind(str(folder / "control"))
+        listener.listen()
+        with ThreadPoolExecutor() as threads:
+            answering = threads.submit(answer)
+            yield
+            answering.result()
+
+
+def test_client_works_with_an_older_supervisor(short_data_dir: Path) -> None:
+    line = b"ready " + os.fsencode(short_data_dir / "run") + b"\n"
+    with (
+        run_older_supervisor(short_data_dir, line),
+        run_embedded_server(short_data_dir) as url,
+    ):
+        folder = quote(str(short_data_dir / "run"))
+        assert url == f"postgresql://imageapi@/imageapi?host={folder}&port=5432"
+
+
+def test_client_raises_what_an_older_supervisor_reports(short_data_dir: Path) -> None:
+    with run_older_supervisor(short_data_dir, b"error no luck today\n"):
+        assert refusal(short_data_dir) == "no luck today"
 
 
 # Killed
