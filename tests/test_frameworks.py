@@ -33,7 +33,7 @@ from imageapi.http.server_protocol import DocumentedProtocol
 #: Each of our classes that derives from one of theirs, and what it overrides there.
 OVERRIDES = {
     "Cors": {"preflight_response"},
-    "_Refused": {"__call__"},
+    "_RefusedPreflight": {"__call__"},
     "TokenVerifier": set(),
     "May": set(),
     "MayChange": set(),

@@ -289,6 +289,8 @@ def part(name: str, value: bytes) -> bytes:
         (part("tags", b"a") * 200 + b"--b--\r\n", 413),
         (b"--b\r\n" + b"X: y\r\n" * 5000 + b"\r\n", 400),
         (b"--b\r\nX: " + b"y" * 100_000, 400),
+        (b"--b\r\n\r\nx\r\n" + part("file", pictures.png()) + b"--b--\r\n", 400),
+        (b'--b\r\nContent-Disposition: form-data; name="\xff"\r\n\r\nx\r\n--b--\r\n', 400),
     ],
 )
 async def test_form_that_is_none_is_told_apart(
@@ -313,6 +315,30 @@ async def test_what_is_no_form_is_415(sender: Sender, content_type: str) -> None
 async def test_boundary_that_is_too_long_is_unreadable(sender: Sender) -> None:
     answer = await sender.raw(b"--", f"multipart/form-data; boundary={'b' * 60_000}")
     assert answer.status_code == 400
+
+
+@pytest.mark.parametrize("name", [b"caf\xe9.png", "café.png".encode(), b"a;b.png", b"a%22b.png"])
+async def test_name_of_the_file_may_be_any_bytes(sender: Sender, name: bytes) -> None:
+    head = b'--b\r\nContent-Disposition: form-data; name="file"; filename="%b"\r\n\r\n' % name
+    answer = await sender.raw(head + pictures.png() + b"\r\n--b--\r\n")
+    assert answer.status_code == 201, answer.text
+
+
+async def test_form_comes_in_any_pieces(sender: Sender) -> None:
+    body = b"\r\n" + part("tags", b"a--b") + part("file", pictures.png()) + b"--b--\r\nend"
+
+    async def pieces() -> AsyncIterator[bytes]:
+        for at in range(0, len(body), 3):
+            yield body[at : at + 3]
+
+    answer = await sender.client.post(
+        sender.images,
+        headers={**sender.headers, "Content-Type": "multipart/form-data; boundary=b"},
+        content=pieces(),
+    )
+    assert answer.status_code == 201, answer.text
+    assert answer.json()["infos"]["tags"][1:] == ["a--b"]
+    assert answer.json()["infos"]["bytes"] == len(pictures.png())
 
 
 async def test_fields_may_stand_before_or_behind_the_file(sender: Sender) -> None:
@@ -368,6 +394,24 @@ async def test_too_many_bytes_are_413_before_all_of_them_came(
     )
     assert answer.status_code == 413
     assert "1,000,000 bytes" in answer.json()["detail"]
+
+
+async def test_form_that_does_not_begin_is_not_read_to_its_end(
+    small: httpx.AsyncClient, album: str, may: TokenFor
+) -> None:
+    """More of it than may come at all would be 413."""
+
+    async def endless() -> AsyncIterator[bytes]:
+        for _ in range(800):
+            yield b"x" * 65536
+
+    sender = Sender(small, album, may)
+    answer = await small.post(
+        sender.images,
+        headers={**sender.headers, "Content-Type": "multipart/form-data; boundary=b"},
+        content=endless(),
+    )
+    assert answer.status_code == 400, answer.text
 
 
 @pytest.mark.parametrize(

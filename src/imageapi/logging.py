@@ -56,7 +56,6 @@ def configure_logs() -> None:
     root.handlers = [handler]
     root.setLevel(logging.INFO)
     logging.getLogger("alembic").setLevel(logging.WARNING)
-    logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it quotes what was sent
 
 
 class RequestWriter(Protocol):

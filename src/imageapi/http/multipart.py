@@ -1,10 +1,8 @@
-"""``multipart/form-data`` (RFC 7578) with one file in it, which is handed on as it comes."""
+"""``multipart/form-data`` (RFC 7578) with one file, whose content is passed on as it arrives."""
 
 from collections.abc import AsyncIterator, Awaitable, Callable
-from dataclasses import dataclass, field
 
-from python_multipart.exceptions import FormParserError
-from python_multipart.multipart import MultipartParser, parse_options_header
+from multipart import MultipartError, MultipartSegment, PushMultipartParser, parse_options_header
 from starlette.requests import ClientDisconnect, Request
 
 from imageapi.http.errors import BodyTooLarge, InvalidParameter, NotMultipart, UnreadableRequest
@@ -12,107 +10,109 @@ from imageapi.http.errors import BodyTooLarge, InvalidParameter, NotMultipart, U
 FILE_FIELD = "file"
 MAX_FIELD_BYTES = 4096
 MAX_PARTS = 128
-#: What the fields and what is between them may take beside the file.
+#: What the fields and everything between them may take beside the file.
 MARGIN_BYTES = 1024 * 1024
+
+#: Of one part.
+_MAX_HEADERS = 8
+_MAX_HEADER_BYTES = 4096 + 128
+#: So much is read in search of the first part, its headers included.
+_MAX_PREAMBLE_BYTES = 64 * 1024
+#: Decodes any bytes, and loses none: file names are not read, so they need not be UTF-8.
+_HEADER_CHARSET = "latin-1"
+
+_NO_FORM = "The body is not a form of the boundary that it names."
 
 Fields = dict[str, list[str]]
 
 
-@dataclass(slots=True)
-class _Part:
-    """A part as far as it has come: a field's value, or the chunks of the file."""
+class _Form:
+    """Collects the fields of a form, and passes on the content of its file."""
 
-    headers: list[tuple[bytes, bytes]] = field(default_factory=list)
-    name: str = ""
-    value: bytearray = field(default_factory=bytearray)
-
-
-class _Parts:
-    """Turns the parser's callbacks into fields, and chunks of the file to be fetched."""
-
-    def __init__(self, boundary: bytes) -> None:
+    def __init__(self, receive_file: Callable[[bytes], Awaitable[None]]) -> None:
         self.fields: Fields = {}
-        self.chunks: list[bytes] = []
-        self.files = 0
-        self.is_complete = False
-        self._count = 0
-        self._part = _Part()
-        self._header = (bytearray(), bytearray())
-        self.parser = MultipartParser(
-            boundary,
-            {
-                "on_part_begin": self._begin,
-                "on_header_field": lambda data, start, end: self._header[0].extend(data[start:end]),
-                "on_header_value": lambda data, start, end: self._header[1].extend(data[start:end]),
-                "on_header_end": self._end_header,
-                "on_headers_finished": self._end_headers,
-                "on_part_data": self._data,
-                "on_part_end": self._end,
-                "on_end": self._end_all,
-            },
-        )
+        self.part_count = 0
+        self.has_file = False
+        self._receive_file = receive_file
+        self._name = ""
+        self._value = bytearray()
 
-    def _begin(self) -> None:
-        self._part = _Part()
-        self._count += 1
-        if self._count > MAX_PARTS:
+    async def receive(self, event: MultipartSegment | bytes | None) -> None:
+        """Take an event of the parser: a part begins, some of its content, the part ends.
+
+        Raises BodyTooLarge, UnreadableRequest, and what ``receive_file`` raises.
+        """
+        match event:
+            case MultipartSegment():
+                self._begin_part(event)
+            case bytes():
+                await self._add_content(event)
+            case None:
+                self._end_part()
+
+    def _begin_part(self, segment: MultipartSegment) -> None:
+        self.part_count += 1
+        if self.part_count > MAX_PARTS:
             raise BodyTooLarge(f"The form has more than {MAX_PARTS} parts.")
+        self._name = _decode((segment.name or "").encode(_HEADER_CHARSET))
+        self._value.clear()
+        if self._name == FILE_FIELD:
+            if self.has_file:
+                raise UnreadableRequest("The form has more than one file.")
+            self.has_file = True
 
-    def _end_header(self) -> None:
-        name, value = self._header
-        self._part.headers.append((bytes(name).lower(), bytes(value)))
-        self._header = (bytearray(), bytearray())
-
-    def _end_headers(self) -> None:
-        disposition = dict(self._part.headers).get(b"content-disposition", b"")
-        self._part.name = _decode(parse_options_header(disposition)[1].get(b"name", b""))
-        self.files += self._part.name == FILE_FIELD
-
-    def _data(self, data: bytes, start: int, end: int) -> None:
-        if self._part.name == FILE_FIELD:
-            self.chunks.append(data[start:end])
+    async def _add_content(self, content: bytes) -> None:
+        if self._name == FILE_FIELD:
+            await self._receive_file(content)
             return
-        self._part.value.extend(data[start:end])
-        if len(self._part.value) > MAX_FIELD_BYTES:
+        self._value += content
+        if len(self._value) > MAX_FIELD_BYTES:
             raise BodyTooLarge(f"A field of the form is longer than {MAX_FIELD_BYTES} bytes.")
 
-    def _end(self) -> None:
-        if self._part.name != FILE_FIELD:
-            self.fields.setdefault(self._part.name, []).append(_decode(bytes(self._part.value)))
-
-    def _end_all(self) -> None:
-        self.is_complete = True
+    def _end_part(self) -> None:
+        if self._name != FILE_FIELD:
+            self.fields.setdefault(self._name, []).append(_decode(bytes(self._value)))
 
 
 async def read_form(request: Request, receive_file: Callable[[bytes], Awaitable[None]]) -> Fields:
-    """The form's fields, each with its values; chunks of the part ``file`` go where they are sent.
+    """Return the form's fields, each with its values; pass the content of ``file`` on in chunks.
 
-    Raises NotMultipart, Unreadable, BodyTooLarge, InvalidParameter where there is no file, and what
-    ``receive_file`` raises.
+    Raises NotMultipart, UnreadableRequest, BodyTooLarge, InvalidParameter where there is no file,
+    and what ``receive_file`` raises.
     """
-    boundary = _read_boundary(request)
+    parser = PushMultipartParser(
+        _read_boundary(request),
+        max_header_size=_MAX_HEADER_BYTES,
+        max_header_count=_MAX_HEADERS,
+        header_charset=_HEADER_CHARSET,
+    )
+    form = _Form(receive_file)
+    received_bytes = 0
+    async for chunk in _read_body(request):
+        try:
+            for event in parser.parse(chunk):
+                await form.receive(event)
+        except MultipartError as error:
+            raise UnreadableRequest(_NO_FORM) from error
+        received_bytes += len(chunk)
+        if not form.part_count and received_bytes > _MAX_PREAMBLE_BYTES:
+            raise UnreadableRequest(_NO_FORM)
     try:
-        parts = _Parts(boundary)
-        async for chunk in _read_body(request):
-            parts.parser.write(chunk)
-            if parts.files > 1:
-                raise UnreadableRequest("The form has more than one file.")
-            for piece in parts.chunks:
-                await receive_file(piece)
-            parts.chunks.clear()
-    except FormParserError as error:
-        raise UnreadableRequest("The body is not a form of the boundary that it names.") from error
-    if not parts.is_complete:
-        raise UnreadableRequest("The form ends before its end.")
-    if not parts.files:
+        parser.close()
+    except MultipartError as error:
+        has_begun = form.part_count or not received_bytes
+        raise UnreadableRequest(
+            "The form ends before its end." if has_begun else _NO_FORM
+        ) from error
+    if not form.has_file:
         raise InvalidParameter(f"/body/{FILE_FIELD}", "is missing")
-    return parts.fields
+    return form.fields
 
 
-def _read_boundary(request: Request) -> bytes:
-    kind, options = parse_options_header(request.headers.get("content-type"))
-    boundary = options.get(b"boundary", b"")
-    if kind != b"multipart/form-data" or not boundary:
+def _read_boundary(request: Request) -> str:
+    media_type, options = parse_options_header(request.headers.get("content-type", ""))
+    boundary: str = options.get("boundary", "")
+    if media_type != "multipart/form-data" or not boundary:
         raise NotMultipart("The body must be multipart/form-data, with a boundary.")
     return boundary
 
