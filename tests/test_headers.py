@@ -12,7 +12,7 @@ from fastapi import FastAPI
 from fixture_types import TokenFor
 from imageapi.app import create_app
 from imageapi.database.engine import Database
-from imageapi.http.response_headers import request_id
+from imageapi.http.response_headers import get_request_id
 from imageapi.settings import Settings
 
 ALWAYS = {
@@ -145,11 +145,11 @@ async def test_picture_may_be_cached(client: httpx.AsyncClient) -> None:
     ],
 )
 def test_request_id_keeps_what_may_be_in_one(given: bytes, kept: str) -> None:
-    assert request_id(given) == kept
+    assert get_request_id(given) == kept
 
 
 @pytest.mark.parametrize("given", [None, b"", b" ", b"<>", "é".encode()])
 def test_request_without_a_usable_id_gets_a_new_one(given: bytes | None) -> None:
-    first, second = uuid.UUID(request_id(given)), uuid.UUID(request_id(given))
+    first, second = uuid.UUID(get_request_id(given)), uuid.UUID(get_request_id(given))
     assert first != second
     assert first.version == 4

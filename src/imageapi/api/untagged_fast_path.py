@@ -24,7 +24,7 @@ from imageapi.http.response_headers import (
     DocumentedHeaders,
     Header,
     add_documented_headers,
-    request_id,
+    get_request_id,
 )
 from imageapi.http.server_protocol import WHOLE_RESPONSE
 from imageapi.records.ids import ALBUM_ID
@@ -117,7 +117,7 @@ class UntaggedFastPath:
         if kept is None:
             return False
         answer = await _get_encoded(kept, asked.accept_encoding)
-        id_ = request_id(asked.request_id)
+        id_ = get_request_id(asked.request_id)
         await answer.send(scope, send, token.text, id_, started)
         known = {"request_id": id_, "album_id": asked.album_id, "user_id": token.user_id}
         self._record("GET", list_untagged_images.__name__, 200, started, known)

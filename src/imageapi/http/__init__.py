@@ -1,1 +1,1 @@
-"""HTTP itself: middleware, parsing and errors. Nothing here knows a route."""
+"""HTTP itself: the server's protocol, middleware, parsers and error responses. No routes."""

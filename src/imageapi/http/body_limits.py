@@ -1,4 +1,4 @@
-"""How much of a request's body is read, and how long it may take to come."""
+"""Limits of request bodies: their size, and the time that they may take to arrive."""
 
 import asyncio
 import time
@@ -7,17 +7,17 @@ from http import HTTPStatus
 from starlette.exceptions import HTTPException
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-#: Of a body that is JSON; a route that takes more raises ``request.state.limit_bytes``.
+#: The limit of a JSON body. A route that takes larger ones raises ``request.state.limit_bytes``.
 MAX_JSON_BYTES = 512 * 1024
-#: A body may take a second for each so many bytes, beside the seconds that `BodyLimit` is given.
+#: A body may take the seconds that `BodyLimit` has, and one more for each so many bytes.
 MIN_BYTES_PER_SECOND = 4 * 1024
 
 
 class BodyLimit:
-    """ASGI middleware: reading more of a body than ``scope["state"]["limit_bytes"]`` is a 413.
+    """ASGI middleware that refuses bodies which are too large (413) or arrive too slowly (408).
 
-    So is it a 408 to wait for one that comes too slowly; what the service takes itself is not
-    counted.
+    The limit in bytes is ``scope["state"]["limit_bytes"]``, as it is when a chunk arrives. Only the
+    time spent waiting for the client counts, not the time that the service takes between chunks.
     """
 
     def __init__(self, app: ASGIApp, body_seconds: float) -> None:
@@ -25,7 +25,7 @@ class BodyLimit:
         self._body_seconds = body_seconds
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Hand on the request with a body that ends at its limit."""
+        """Pass the request on with a ``receive`` that raises HTTPException at a limit."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -33,24 +33,24 @@ class BodyLimit:
         state["limit_bytes"] = MAX_JSON_BYTES
         read_bytes = 0
         waited_seconds = 0.0
-        is_over = False
+        has_ended = False
 
         async def receive_limited() -> Message:
-            nonlocal read_bytes, waited_seconds, is_over
-            if is_over:  # what comes next is that the client leaves, however late
+            nonlocal read_bytes, waited_seconds, has_ended
+            if has_ended:  # now `receive` only reports a disconnect, which has no deadline
                 return await receive()
             started = time.perf_counter()
-            patience = self._body_seconds + read_bytes / MIN_BYTES_PER_SECOND - waited_seconds
+            left_seconds = self._body_seconds + read_bytes / MIN_BYTES_PER_SECOND - waited_seconds
             try:
-                async with asyncio.timeout(patience):
+                async with asyncio.timeout(left_seconds):
                     message = await receive()
             except TimeoutError:
                 raise HTTPException(HTTPStatus.REQUEST_TIMEOUT) from None
             waited_seconds += time.perf_counter() - started
-            is_over = not message.get("more_body", False)
+            has_ended = not message.get("more_body", False)
             read_bytes += len(message.get("body", b""))
             if read_bytes > state["limit_bytes"]:
-                # FastAPI passes on no other exception while it reads a body.
+                # FastAPI lets no other exception pass while it reads a body.
                 raise HTTPException(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
             return message
 

@@ -1,4 +1,8 @@
-"""HTTP/1.1 with an end to patience, of which uvicorn's protocol has no end."""
+"""uvicorn's HTTP/1.1 protocol, with the timeouts and size limits that it lacks.
+
+They are for the head of a request, a response that is not read, the rest of a body after the
+response, and requests that wait behind one another.
+"""
 
 import asyncio
 import re
@@ -13,46 +17,47 @@ from uvicorn.server import ServerState
 from imageapi.http.header_case import build_refusal
 from imageapi.http.problem_types import HEAD_TOO_LARGE, UNREADABLE
 
-#: How large a head may be, and how many lines it may have.
+#: The limits of a request's head: its bytes, and its header lines.
 MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
-#: So many requests of one connection may wait for the one before them.
+#: How many requests of one connection may wait for the response to the one before them.
 MAX_PIPELINED_REQUESTS = 32
 
 
 @dataclass(frozen=True, slots=True)
 class ConnectionDeadlines:
-    """How long a client is waited for, in seconds; the defaults are those of the service."""
+    """How long the service waits for a client, in seconds; the defaults are for production."""
 
-    #: The head of a request, from the end of the one before.
+    #: For the head of a request, from the end of the request before.
     head_seconds: float = 10
-    #: A client that reads nothing of what was written to it.
+    #: For a client that reads nothing of what was written to it.
     unread_seconds: float = 30
-    #: What is left of a body after the answer.
+    #: For the rest of a body after the response to it.
     linger_seconds: float = 5
-    #: A connection on which no request is under way, once the service stops.
+    #: For a request on an idle connection, once the service stops.
     stopping_seconds: float = 3
 
 
 class _LimitExceeded(Exception):
-    """A head is larger, or more requests wait behind each other, than is read."""
+    """A head is too large, or too many requests of a connection wait."""
 
 
 class _AmbiguousHost(Exception):
-    """Two who read the head could take it for requests for different hosts."""
+    """The head names different hosts: a proxy and the service could read it differently."""
 
 
-#: A target in absolute form, and the host that it names (RFC 9112 §3.2.2).
-_ABSOLUTE = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+#: A target in absolute form; the group is the host that it names (RFC 9112 §3.2.2).
+_ABSOLUTE_TARGET = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
-    """uvicorn's protocol with an end to its patience: it has none of its own.
+    """uvicorn's protocol with timeouts and size limits.
 
-    A head has to be there in time, and is limited. An answer has to be read. A body that nobody
-    wants is read for a while, so that its sender sees the answer. When the service stops, clients
-    that keep their connections hear of it with their next answer: none is closed on a request that
-    is on its way.
+    The head of a request must arrive in time, and is limited in size. The client must read the
+    response. What the application leaves of a body is read for a while, so that the client sees the
+    response instead of a reset connection. When the service stops, the next response on a
+    connection closes it; an idle connection stays open for a moment, so that a request which the
+    client has just sent is still answered.
     """
 
     deadlines: ClassVar[ConnectionDeadlines] = ConnectionDeadlines()
@@ -72,22 +77,22 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self._unread_timer: asyncio.TimerHandle | None = None
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Wait for a head."""
+        """Start the timer of the first head."""
         super().connection_made(transport)
-        self._wait_for_head()
+        self._start_head_timer()
 
     def connection_lost(self, exc: Exception | None) -> None:
-        """Wait for nothing any more, and answer none of those who wait behind each other."""
+        """Cancel the timers, and drop the requests that wait."""
         for timer in (self._head_timer, self._unread_timer):
             if timer is not None:
                 timer.cancel()
         self.pipeline.clear()
-        if self._is_answering() and self._running is not self.cycle:
-            self._disconnect_running()
+        if self._has_running_request() and self._running is not self.cycle:
+            self._report_disconnect()
         super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
-        """Parse what has come, within the limits."""
+        """Parse received data, within the limits."""
         if self.transport.is_closing():
             return
         self._unset_keepalive_if_required()
@@ -97,39 +102,43 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         except httptools.HttpParserError as error:
             self.refuse(error.__context__)
             return
-        if was_in_head and self._is_in_head:  # the parser keeps what is no whole line to itself
+        if was_in_head and self._is_in_head:  # the parser reports no header before its line ends
             self._received_bytes += len(data)
             if self._received_bytes > MAX_HEAD_BYTES:
                 self.refuse(_LimitExceeded())
                 return
-        is_nothing = not was_in_body and not self._is_in_body and cycle is self.cycle
-        if self._head_timer is None and (self._is_in_head or is_nothing):
-            self._wait_for_head()
+        # Line breaks between requests, for example, which begin no head.
+        is_between_requests = not was_in_body and not self._is_in_body and cycle is self.cycle
+        if self._head_timer is None and (self._is_in_head or is_between_requests):
+            self._start_head_timer()
 
     def feed(self, data: bytes) -> None:
-        """Parse what has come; raises HttpParserError."""
+        """Parse received data; raises HttpParserError."""
         self.parser.feed_data(data)
 
     def on_message_begin(self) -> None:
-        """A head begins."""
+        """Count the bytes and lines of a new head."""
         self._is_in_head = True
         self._head_bytes = self._received_bytes = self._head_lines = 0
         super().on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        """Take more of the target."""
-        self._count(url)
+        """Count and store a piece of the target."""
+        self._count_in_head(url)
         super().on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        """Take a header; what comes behind a body is none (RFC 9110 §6.5.1)."""
+        """Count and store a header; a trailer, after a body, is not stored (RFC 9110 §6.5.1)."""
         self._head_lines += 1
-        self._count(name + value)
+        self._count_in_head(name + value)
         if self._is_in_head:
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        """Begin to answer, or let the request wait for those before it."""
+        """Start the request, or let it wait for those before it.
+
+        Raises _LimitExceeded, _AmbiguousHost.
+        """
         self._is_in_head, self._is_in_body = False, True
         if self._head_timer is not None:
             self._head_timer.cancel()
@@ -143,12 +152,15 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.cycle.keep_alive = False
 
     def on_message_complete(self) -> None:
-        """The body has ended."""
+        """Note that the body has ended."""
         self._is_in_body = False
         super().on_message_complete()
 
     def on_response_complete(self) -> None:
-        """Wait for the next head, or for the end of a body that nobody wants, but not forever."""
+        """Set a deadline for what the client does after the response.
+
+        It must read the response before the connection is closed, or end the rest of its body.
+        """
         super().on_response_complete()
         if self.transport.is_closing():
             self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
@@ -158,27 +170,31 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             )
 
     def pause_writing(self) -> None:
-        """Let the client read what is written before more is."""
+        """Stop writing until the client has read, and set its deadline."""
         super().pause_writing()
         self._unread_timer = self.loop.call_later(
             self.deadlines.unread_seconds, self.transport.abort
         )
 
     def resume_writing(self) -> None:
-        """Write on."""
+        """Go on writing, without a deadline."""
         if self._unread_timer is not None:
             self._unread_timer.cancel()
             self._unread_timer = None
         super().resume_writing()
 
     def timeout_keep_alive_handler(self) -> None:
-        """Close the connection, and do not wait for ever until the last answer is read."""
+        """Close the connection; abort it if the client does not read the last response in time."""
         super().timeout_keep_alive_handler()
         self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
 
     def shutdown(self) -> None:
-        """Close the connection once no request is under way, nor may be on its way."""
-        if self._is_answering():
+        """Close the connection ``stopping_seconds`` later, because the service stops.
+
+        A request whose head is arriving by then is waited for, and a running request is finished:
+        its response closes the connection.
+        """
+        if self._has_running_request():
             super().shutdown()
         if not self._is_stopping or self._is_in_head:
             self._is_stopping = True
@@ -187,7 +203,10 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             super().shutdown()
 
     def refuse(self, reason: BaseException | None) -> None:
-        """Say that what comes is no request that is read, once the one under way is answered."""
+        """Send an error response and close the connection, because no valid request follows.
+
+        Where a request is running, its response is sent instead, as the last one.
+        """
         self.pipeline.clear()
         running = self._running
         if running is not None and not running.response_complete:
@@ -195,47 +214,47 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             if running is not self.cycle or not self._is_in_body:
                 self.flow.pause_reading()
                 return
-            self._disconnect_running()  # its body is broken: it waits for the rest in vain
+            self._report_disconnect()  # its body is broken: the rest would never arrive
         if running is not None and self._is_in_body and running.response_started:
             self.transport.close()
             return
-        is_too_much = isinstance(reason, _LimitExceeded)
-        self.transport.write(build_refusal(HEAD_TOO_LARGE if is_too_much else UNREADABLE))
+        problem_type = HEAD_TOO_LARGE if isinstance(reason, _LimitExceeded) else UNREADABLE
+        self.transport.write(build_refusal(problem_type))
         self.transport.close()
         self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
 
     def _is_for_one_host(self) -> bool:
-        """Whether all that names a host names the same one (RFC 9112 §3.2)."""
-        named = [value.lower() for name, value in self.headers if name == b"host"]
-        target = _ABSOLUTE.match(self.url)
-        if not named:
+        """Return whether the head names one host, in ``Host`` and in the target (RFC 9112 §3.2)."""
+        hosts = [value.lower() for name, value in self.headers if name == b"host"]
+        target = _ABSOLUTE_TARGET.match(self.url)
+        if not hosts:
             return self.parser.get_http_version() != "1.1" and target is None
-        return len(named) == 1 and (target is None or target[1].lower() == named[0])
+        return len(hosts) == 1 and (target is None or target[1].lower() == hosts[0])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle
         super()._start_asgi_task(cycle, app)
 
-    def _disconnect_running(self) -> None:
-        """Let the request that is being answered know that nobody listens."""
+    def _report_disconnect(self) -> None:
+        """Report to the application that the client of the running request has disconnected."""
         assert self._running is not None
         self._running.disconnected = True
         self._running.message_event.set()
 
-    def _is_answering(self) -> bool:
+    def _has_running_request(self) -> bool:
         return self._running is not None and not self._running.response_complete
 
-    def _count(self, part: bytes) -> None:
+    def _count_in_head(self, part: bytes) -> None:
         self._head_bytes += len(part)
         if self._head_bytes > MAX_HEAD_BYTES or self._head_lines > MAX_HEADERS:
             raise _LimitExceeded
 
-    def _wait_for_head(self) -> None:
-        self._head_timer = self.loop.call_later(self.deadlines.head_seconds, self._head_is_late)
+    def _start_head_timer(self) -> None:
+        self._head_timer = self.loop.call_later(self.deadlines.head_seconds, self._abort_late_head)
 
-    def _head_is_late(self) -> None:
-        if self._is_answering():
-            self._wait_for_head()
+    def _abort_late_head(self) -> None:
+        if self._has_running_request():
+            self._start_head_timer()
         else:
             self.transport.abort()
 

@@ -1,16 +1,16 @@
-"""``HEAD`` for whatever answers ``GET``: the same headers, no body (RFC 9110 §9.3.2)."""
+"""``HEAD`` for every address that has ``GET``: the same headers, no body (RFC 9110 §9.3.2)."""
 
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 
 class HeadRequests:
-    """ASGI middleware: asks the application for GET, and keeps the body back."""
+    """ASGI middleware that passes HEAD on as GET, and sends the response without its body."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer HEAD as GET without its body."""
+        """Send the response; without its body where the request is a HEAD."""
         if scope["type"] != "http" or scope["method"] != "HEAD":
             await self.app(scope, receive, send)
             return
@@ -20,9 +20,9 @@ class HeadRequests:
                 message = {**message, "body": b""}
             await send(message)
 
-        scope.setdefault("state", {})["is_head"] = True  # for who need not read what is not sent
-        asked = {**scope, "method": "GET"}  # the server's own scope stays a HEAD's
+        scope.setdefault("state", {})["is_head"] = True  # a route need not read what is not sent
+        get_scope = {**scope, "method": "GET"}  # a copy: the server reads the method of its own
         try:
-            await self.app(asked, receive, send_without_body)
+            await self.app(get_scope, receive, send_without_body)
         finally:
-            scope["endpoint"] = asked.get("endpoint")
+            scope["endpoint"] = get_scope.get("endpoint")

@@ -1,17 +1,20 @@
-"""An answer as it goes over the wire, with the contract's headers in the contract's case."""
+"""Header names in the documented case, on the wire.
+
+ASGI and uvicorn have header names in lower case.
+"""
 
 import time
 
 from uvicorn.protocols.http.httptools_impl import STATUS_LINE
 
 from imageapi.http.problem_types import ProblemType, problem_response
-from imageapi.http.response_headers import add_documented_headers, request_id
+from imageapi.http.response_headers import add_documented_headers, get_request_id
 
 STATUS_OK = STATUS_LINE[200]
 
 
 class _CasedName(bytes):
-    """A header's name that uvicorn, which asks for its lower case, sends as it is."""
+    """A header's name that uvicorn sends as it is, because ``lower()`` does not change it."""
 
     __slots__ = ()
 
@@ -20,7 +23,10 @@ class _CasedName(bytes):
 
 
 class _ContentLength(_CasedName):
-    """The one of them that uvicorn must know, lest it think that the answer is chunked."""
+    """``Content-Length``, equal to its lower case.
+
+    uvicorn must find it among the headers: without it, the body would be sent in chunks.
+    """
 
     __slots__ = ()
 
@@ -61,20 +67,23 @@ _CASED_NAMES = {
 
 
 def with_header_case(headers: list[tuple[bytes, bytes]]) -> list[tuple[bytes, bytes]]:
-    """The headers with their names in the case of the contract."""
+    """Return the headers with their names in the documented case."""
     return [(_CASED_NAMES.get(name, name), value) for name, value in headers]
 
 
 def build_head(status_line: bytes, headers: list[tuple[bytes, bytes]]) -> bytes:
-    """The head of an answer as it goes over the wire."""
+    """Return the head of a response as it goes over the wire."""
     lines = b"".join(b"%b: %b\r\n" % header for header in with_header_case(headers))
     return b"%b%b\r\n" % (status_line, lines)
 
 
-def build_refusal(kind: ProblemType) -> bytes:
-    """The problem, with the documented headers, as the last answer of a connection."""
-    id_ = request_id(None)
-    answer = problem_response(kind, kind.title + ".", id_)
-    headers = add_documented_headers(answer.raw_headers, None, id_, time.perf_counter())
+def build_refusal(problem_type: ProblemType) -> bytes:
+    """Return a problem response, head and body, as the last one of a connection.
+
+    For what is no request, so that no application sees it.
+    """
+    request_id = get_request_id(None)
+    response = problem_response(problem_type, problem_type.title + ".", request_id)
+    headers = add_documented_headers(response.raw_headers, None, request_id, time.perf_counter())
     headers.append((b"connection", b"close"))
-    return build_head(STATUS_LINE[answer.status_code], headers) + bytes(answer.body)
+    return build_head(STATUS_LINE[response.status_code], headers) + bytes(response.body)

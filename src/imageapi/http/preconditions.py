@@ -1,4 +1,8 @@
-"""``If-Match`` and ``If-None-Match`` (RFC 9110 §13.1), so that no update is lost unseen."""
+"""``If-Match`` and ``If-None-Match`` (RFC 9110 §13.1).
+
+``If-Match`` keeps two clients from overwriting each other's changes; ``If-None-Match`` saves
+sending what the client has already.
+"""
 
 import re
 from typing import Annotated
@@ -7,7 +11,7 @@ from fastapi import Depends, Header, Request
 
 from imageapi.albums.editor import ExpectedVersions
 
-_VERSION_TAG = re.compile(r'"(\d{1,18})"')
+_VERSION_ETAG = re.compile(r'"(\d{1,18})"')
 
 
 async def _parse_if_match(
@@ -17,26 +21,29 @@ async def _parse_if_match(
         Header(description="The `ETag` that the image must still have, else 412"),
     ] = None,
 ) -> ExpectedVersions:
-    """The versions that the header names, compared strongly; None where any will do."""
+    """Return the versions that the header names, or None where any version matches.
+
+    The comparison is strong, so a weak ETag names no version.
+    """
     if if_match is None:
         return None
     if_match = ",".join(request.headers.getlist("If-Match"))  # lines of one list (RFC 9110 §5.3)
     if if_match.strip() == "*":
         return None
-    tags = (_VERSION_TAG.fullmatch(each.strip()) for each in if_match.split(","))
-    return {int(tag[1]) for tag in tags if tag is not None}
+    matches = (_VERSION_ETAG.fullmatch(etag.strip()) for etag in if_match.split(","))
+    return {int(match[1]) for match in matches if match is not None}
 
 
-#: The versions of an image that a change is for; None where the request names none.
+#: The versions that an image may have for a change to be made; None where any will do.
 IfMatch = Annotated[ExpectedVersions, Depends(_parse_if_match)]
 IfNoneMatch = Annotated[
     str | None, Header(description="An `ETag`: 304 while the answer would be the same")
 ]
 
 
-def etag_matches(condition: str | None, etag: str) -> bool:
-    """Whether ``If-None-Match`` names the tag, compared weakly."""
-    if condition is None:
+def etag_matches(if_none_match: str | None, etag: str) -> bool:
+    """Return whether ``If-None-Match`` names this ETag, or any; the comparison is weak."""
+    if if_none_match is None:
         return False
-    named = {each.strip().removeprefix("W/") for each in condition.split(",")}
-    return "*" in named or etag in named
+    etags = {listed.strip().removeprefix("W/") for listed in if_none_match.split(",")}
+    return "*" in etags or etag in etags

@@ -108,7 +108,7 @@ def _get_problem_type(error: Exception) -> ProblemType:
 
 
 def _list_input_errors(error: Exception, path_params: Collection[str]) -> Sequence[InputError]:
-    """Return what was wrong with the input, where it was the input, and what was wrong is known."""
+    """Return the faults of the input; none where the error is not about a part of the input."""
     match error:
         case InvalidParameter(pointer=pointer):
             return [InputError(pointer=pointer, detail=str(error))]

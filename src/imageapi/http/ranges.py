@@ -1,4 +1,4 @@
-"""Ranges of bytes (RFC 9110 §14.1.2): one of them, as players and resumed downloads ask for."""
+"""Byte ranges (RFC 9110 §14.1.2): a single one, as media players and resumed downloads request."""
 
 import re
 from typing import NamedTuple
@@ -7,24 +7,28 @@ _RANGE = re.compile(r"bytes=\s*(\d{0,18})-(\d{0,18})\s*")
 
 
 class Range(NamedTuple):
-    """From byte ``start`` up to, not including, byte ``end``; empty where nothing is there."""
+    """Bytes from ``start`` up to, not including, ``end``; empty past the end of the content."""
 
     start: int
     end: int
 
     @property
     def length(self) -> int:
-        """How many bytes it has."""
+        """The number of bytes."""
         return self.end - self.start
 
 
 def parse_range(header: str | None, size: int) -> Range | None:
-    """The range asked for of so many bytes; None for all: several ranges are not read."""
-    parts = _RANGE.fullmatch(header or "")
-    if parts is None or parts[0].strip().endswith("=-"):
+    """Return the range that a ``Range`` header requests of ``size`` bytes.
+
+    None means all of them: without the header, and where it is invalid or has several ranges, which
+    a server may ignore.
+    """
+    match = _RANGE.fullmatch(header or "")
+    if match is None or match[0].strip().endswith("=-"):
         return None
-    first, last = parts.groups()
-    if not first:
+    first, last = match.groups()
+    if not first:  # the last bytes, as many as the number says
         return Range(max(size - int(last), 0), size)
     start = int(first)
     end = min(int(last) + 1, size) if last else size

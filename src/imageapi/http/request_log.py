@@ -1,7 +1,8 @@
-"""One log line and one count for each request, and a line for each error that nobody expected.
+"""One log line and one count for each request, and a line for each unexpected error.
 
-A line names the route, never the address as sent, which may hold anything (a token in the query,
-say), nor an error's own words, which may quote what was asked, or a statement.
+A line names the route, never the path or the query, which may hold anything (a token in the query,
+for example); and of an error it has the class, never the message, which may quote the request or an
+SQL statement.
 """
 
 import time
@@ -23,38 +24,38 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 
 def make_recorder() -> Recorder:
-    """What writes down and counts a request: method, route, status, start, and what is known.
+    """Return a function that logs and counts a request: method, route, status, start, context.
 
     The start is a ``time.perf_counter()``.
     """
     write = make_request_writer()
 
     def record(
-        method: str, route: str | None, status: int, started: float, known: RequestContext
+        method: str, route: str | None, status: int, started: float, context: RequestContext
     ) -> None:
         seconds = time.perf_counter() - started
-        requests, request_seconds = _get_counters(route or _NO_ROUTE, status)
+        requests, request_seconds = _get_metrics(route or _NO_ROUTE, status)
         requests.inc()
         request_seconds.observe(seconds)
-        write(method, route, status, seconds, known)
+        write(method, route, status, seconds, context)
 
     return record
 
 
 @lru_cache(maxsize=1024)
-def _get_counters(route: str, status: int) -> tuple[Counter, Histogram]:
+def _get_metrics(route: str, status: int) -> tuple[Counter, Histogram]:
     return metrics.REQUESTS.labels(route, status), metrics.REQUEST_SECONDS.labels(route)
 
 
 class RequestLog:
-    """ASGI middleware, the outermost: no exception leaves it."""
+    """ASGI middleware that records each request; the outermost: no exception leaves it."""
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
         self._record = make_recorder()
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, and write down how it went."""
+        """Pass the request on, then log and count it."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
@@ -71,8 +72,8 @@ class RequestLog:
             state["trace_id"] = f"{span.trace_id:032x}"
         try:
             await self.app(scope, receive, send_noting_status)
-        except Exception as error:  # noqa: BLE001 - answered within; here it is only written down
-            log.error(  # noqa: TRY400 - a stack quotes what was in its hands
+        except Exception as error:  # noqa: BLE001 - the response is sent within; here it is logged
+            log.error(  # noqa: TRY400 - a traceback could quote local values
                 "unexpected error",
                 error=type(error).__name__,
                 at=locate_error(error),

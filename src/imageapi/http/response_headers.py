@@ -1,7 +1,7 @@
-"""The documented headers (docs/contract.md, section 1), put around every answer from outside.
+"""The documented response headers (docs/contract.md, section 1), added to every response.
 
-An ASGI middleware around the whole application: one that is added with ``add_middleware`` would not
-see the answer to an unhandled error.
+The middleware wraps the whole application: one that is added with ``add_middleware`` would not see
+the response to an unhandled error.
 """
 
 import random
@@ -29,75 +29,80 @@ FIXED = (
 )
 P3P = (b"p3p", b'CP="NOI ADM DEV PSAi COM NAV OUR OTRo STP IND DEM"')
 
-_VERSION_MASK = (1 << 128) - 1 & ~(0xF << 76) & ~(0x3 << 62)
+# The bits of a UUID that its version and variant leave free, and those of version 4.
+_FREE_BITS = (1 << 128) - 1 & ~(0xF << 76) & ~(0x3 << 62)
 _VERSION_4 = 0x4 << 76 | 0x2 << 62
 _MAX_REQUEST_ID_CHARACTERS = 255
 _NOT_IN_REQUEST_ID = re.compile(rb"[^A-Za-z0-9\-_.@]")
 
 
-def request_id(given: bytes | None) -> str:
-    """The request's own id without what may not be in one, or a new UUID if nothing is left."""
-    if given:
-        kept = _NOT_IN_REQUEST_ID.sub(b"", given)[:_MAX_REQUEST_ID_CHARACTERS]
-        if kept:
-            return kept.decode()
+def get_request_id(header: bytes | None) -> str:
+    """Return the request's own id without invalid characters, or a new UUID if nothing is left."""
+    if header:
+        valid = _NOT_IN_REQUEST_ID.sub(b"", header)[:_MAX_REQUEST_ID_CHARACTERS]
+        if valid:
+            return valid.decode()
     return generate_uuid()
 
 
 def generate_uuid() -> str:
-    """A random UUID (RFC 9562, version 4), not secret; ``uuid.uuid4`` takes three times as long."""
+    """Return a random UUID (RFC 9562, version 4), not a secret one.
+
+    ``uuid.uuid4`` takes three times as long.
+    """
     bits = random.getrandbits(128)
-    text = f"{bits & _VERSION_MASK | _VERSION_4:032x}"
+    text = f"{bits & _FREE_BITS | _VERSION_4:032x}"
     return f"{text[:8]}-{text[8:12]}-{text[12:16]}-{text[16:20]}-{text[20:]}"
 
 
 def add_documented_headers(
-    answer: Iterable[Header], token: str | None, id_: str, started: float
+    headers: Iterable[Header], token: str | None, request_id: str, started: float
 ) -> list[Header]:
-    """The headers of an answer in the documented order, its own further ones behind them.
+    """Return a response's headers with the documented ones, in the documented order.
 
-    ``started`` is a ``time.perf_counter()``; ``X-Runtime`` is in seconds. An answer's own
-    ``Cache-Control`` stands. What could be compressed always varies by ``Accept-Encoding``.
+    The response's further headers come last, and its own ``Cache-Control`` replaces the documented
+    one. A response that may be compressed always varies by ``Accept-Encoding``. ``started`` is a
+    ``time.perf_counter()``, for ``X-Runtime``, in seconds.
     """
-    own = dict(answer)
-    headers = [(CACHE_CONTROL[0], own.pop(b"cache-control", CACHE_CONTROL[1])), *FIXED]
+    own = dict(headers)
+    documented = [(CACHE_CONTROL[0], own.pop(b"cache-control", CACHE_CONTROL[1])), *FIXED]
     if token is not None:
-        headers.append((b"x-token", token.encode()))
+        documented.append((b"x-token", token.encode()))
     if (content_type := own.pop(b"content-type", None)) is not None:
-        headers.append((b"content-type", content_type))
+        documented.append((b"content-type", content_type))
         if content_type.startswith(b"application/"):
             own.setdefault(b"vary", b"Accept-Encoding")
     if (vary := own.pop(b"vary", None)) is not None:
-        headers.append((b"vary", vary))
-    headers += (
+        documented.append((b"vary", vary))
+    documented += (
         P3P,
-        (b"x-request-id", id_.encode()),
+        (b"x-request-id", request_id.encode()),
         (b"x-runtime", b"%.6f" % (time.perf_counter() - started)),
     )
     if (content_length := own.pop(b"content-length", None)) is not None:
-        headers.append((b"content-length", content_length))
-    return headers + list(own.items())
+        documented.append((b"content-length", content_length))
+    return documented + list(own.items())
 
 
 class DocumentedHeaders:
-    """ASGI middleware: gives every request its id, and every answer the documented headers.
+    """ASGI middleware that gives each request an id, and each response the documented headers.
 
-    ``scope["state"]`` bears ``request_id`` for those within, and takes ``verified_token`` (the
-    text) from whoever verified one.
+    It sets ``scope["state"]["request_id"]``, and reads ``verified_token`` there: the text of the
+    token, which the application sets once it has verified one.
     """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the documented headers."""
+        """Send the response with the documented headers."""
         if scope["type"] != "http":
             await self.app(scope, receive, send)
             return
-        given = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
+        header = next((value for name, value in scope["headers"] if name == b"x-request-id"), None)
         state = scope.setdefault("state", {})
         started = state.setdefault("started", time.perf_counter())
-        state["request_id"] = request_id(given)
+        state["request_id"] = get_request_id(header)
 
         async def send_documented(message: Message) -> None:
             if message["type"] == "http.response.start":

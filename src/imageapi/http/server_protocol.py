@@ -1,7 +1,7 @@
-"""HTTP/1.1 as documented, where uvicorn alone would answer otherwise.
+"""The HTTP/1.1 protocol of the service, where uvicorn's differs from what is documented.
 
-Header names keep the case of the contract, and an upgrade that is offered is passed over. What is
-no HTTP at all, which no application ever sees, is answered by `patience`.
+Header names have the documented case, and an offered upgrade is ignored. The response to data that
+is not HTTP, which no application sees, is sent by `connection_limits`.
 """
 
 from functools import partial
@@ -14,13 +14,17 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from imageapi.http.connection_limits import LimitedHttpProtocol
 from imageapi.http.header_case import with_header_case
 
-#: In ``scope["extensions"]``: a function that takes an answer's head and body as they go over the
-#: wire, sends them in one piece, and says whether it could.
-WHOLE_RESPONSE = "imageapi.whole_answer"
+#: The key in ``scope["extensions"]`` of a function that sends a response in one piece. It takes the
+#: head and the body as they go over the wire, and returns whether it could send them.
+WHOLE_RESPONSE = "imageapi.whole_response"
 
 
 def _send_whole(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
-    """Send the answer at once, where nothing has been sent, and the client keeps up and stays."""
+    """Send a response at once, and return True.
+
+    Return False, and send nothing, where a part was sent already, the client reads too slowly or
+    has left, or the connection is to be closed.
+    """
     if (
         cycle.response_started
         or cycle.disconnected
@@ -37,27 +41,30 @@ def _send_whole(cycle: RequestResponseCycle, head: bytes, body: bytes) -> bool:
 
 
 class HeaderCase:
-    """ASGI application around another: next to the server, so that nothing else sees its names."""
+    """ASGI middleware that sends header names in the documented case.
+
+    It stands next to the server, so that all other middleware sees names in lower case.
+    """
 
     def __init__(self, app: ASGIApp) -> None:
         self.app = app
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer with the names of headers as written."""
+        """Send the response with header names in the documented case."""
         cycle = getattr(send, "__self__", None)
         if isinstance(cycle, RequestResponseCycle):
             scope.setdefault("extensions", {})[WHOLE_RESPONSE] = partial(_send_whole, cycle)
 
-        async def send_as_written(message: Message) -> None:
+        async def send_with_case(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": with_header_case(message["headers"])}
             await send(message)
 
-        await self.app(scope, receive, send_as_written)
+        await self.app(scope, receive, send_with_case)
 
 
 def _build_framing_head(headers: list[tuple[bytes, bytes]]) -> bytes:
-    """A request's head that says only how long its body is; empty where it has none."""
+    """Return a request's head with only its framing headers; empty where it has no body."""
     lines = [
         b"%b: %b\r\n" % (name, value)
         for name, value in headers
@@ -67,55 +74,60 @@ def _build_framing_head(headers: list[tuple[bytes, bytes]]) -> bytes:
 
 
 class _BodyCallbacks:
-    """What a parser calls that begins anew with a body: all but what stands in the head."""
+    """Callbacks of a second parser, which reads a body behind a head that was parsed before.
+
+    The head that it is fed only frames the body (`_build_framing_head`). So the callbacks of this
+    head are not passed on; those of the body, and of later requests, are.
+    """
 
     def __init__(self, protocol: HttpToolsProtocol) -> None:
         self._protocol = protocol
-        self._is_known = True
+        self._is_in_framing_head = True
         self.on_body = protocol.on_body
         self.on_message_complete = protocol.on_message_complete
 
     def on_message_begin(self) -> None:
-        if not self._is_known:
+        if not self._is_in_framing_head:
             self._protocol.on_message_begin()
 
     def on_url(self, url: bytes) -> None:
-        if not self._is_known:
+        if not self._is_in_framing_head:
             self._protocol.on_url(url)
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        if not self._is_known:
+        if not self._is_in_framing_head:
             self._protocol.on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        if not self._is_known:
+        if not self._is_in_framing_head:
             self._protocol.on_headers_complete()
-        self._is_known = False
+        self._is_in_framing_head = False
 
 
 class DocumentedProtocol(LimitedHttpProtocol):
-    """HTTP/1.1 with the contract's headers on whatever it answers; upgrades are passed over."""
+    """HTTP/1.1 with the documented header names on every response; upgrades are ignored."""
 
-    def __init__(self, *given: Any, **named: Any) -> None:
-        super().__init__(*given, **named)
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
         self.app = HeaderCase(self.app)
 
     def feed(self, data: bytes) -> None:
-        """Parse what has come; an upgrade that is offered is not taken (RFC 9110 §7.8).
+        """Parse received data, and ignore an offered upgrade (RFC 9110 §7.8).
 
-        The parser takes it for accepted, and what follows for another protocol: Java's client
-        offers HTTP/2 with every request, bodies included.
+        The parser assumes that an upgrade is accepted, and that another protocol follows. But
+        Java's client offers HTTP/2 with every request, also with a body. So a new parser reads on
+        behind the head.
         """
         while data:
             try:
                 super().feed(data)
                 data = b""
-            except httptools.HttpParserUpgrade as offer:
+            except httptools.HttpParserUpgrade as upgrade:
                 framing = _build_framing_head(self.headers)
                 self.parser = httptools.HttpRequestParser(_BodyCallbacks(self) if framing else self)
-                data = framing + data[offer.args[0] :]
+                data = framing + data[upgrade.args[0] :]
 
     def on_message_complete(self) -> None:
-        """Let the application know that the body has ended, unless it has yet to come."""
+        """Report the end of the body, unless the parser stopped at an upgrade before the body."""
         if not self.parser.should_upgrade() or not _build_framing_head(self.headers):
             super().on_message_complete()
