@@ -2,12 +2,14 @@
 
 import asyncio
 from contextlib import suppress
+from functools import partial
 
 from imageapi.albums.asset_paths import ORIGINAL, build_store_key
 from imageapi.albums.backend import Backend
 from imageapi.database.images import StoredImage
 from imageapi.imaging.views import View
 from imageapi.metrics import RENDITIONS
+from imageapi.single_flight import SingleFlight
 from imageapi.storage.errors import (
     DecodeFailed,
     DecodersBusy,
@@ -30,7 +32,7 @@ class Renditions:
         self._backend = backend
         self._seconds = seconds
         self._turns = asyncio.Semaphore(MAX_CONCURRENT_RENDITIONS)
-        self._making: dict[str, asyncio.Task[bytes]] = {}
+        self._making = SingleFlight[str, bytes]()
 
     async def show(self, album_id: str, image: StoredImage, name: str, view: View) -> bytes:
         """The JPEG of this view; empty where it cannot be made.
@@ -45,24 +47,12 @@ class Renditions:
             return await self._backend.store.get(key)
         except ObjectNotFound:
             original = build_store_key(album_id, image.picture, ORIGINAL)
-            return await self._made_once(key, original, image.format, view)
+            make = partial(self._make, key, original, image.format, view)
+            return await self._making.run(key, make)
 
     async def close(self) -> None:
         """Let what is being made be done."""
-        await asyncio.gather(*self._making.values(), return_exceptions=True)
-
-    async def _made_once(self, key: str, original: str, format_: str, view: View) -> bytes:
-        # A task of its own: whoever asked first may leave while others still wait.
-        if key not in self._making:
-            task = asyncio.create_task(self._make(key, original, format_, view))
-            self._making[key] = task
-            task.add_done_callback(lambda task: self._forget(key, task))
-        return await asyncio.shield(self._making[key])
-
-    def _forget(self, key: str, task: asyncio.Task[bytes]) -> None:
-        del self._making[key]
-        if not task.cancelled():
-            task.exception()  # asked for here, in case that nobody waits any more
+        await self._making.wait_until_idle()
 
     async def _make(self, key: str, original: str, format_: str, view: View) -> bytes:
         """Make and keep the rendition, unless another worker has meanwhile."""

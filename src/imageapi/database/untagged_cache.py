@@ -1,14 +1,15 @@
 """Whole lists of untagged images, kept as the bytes that clients are sent while they hold."""
 
-import asyncio
 from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from imageapi.database.album_versions import VersionBatcher
 from imageapi.database.engine import Database
 from imageapi.database.images import MAX_CHUNK_RECORDS, UNTAGGED_ONLY, Images
+from imageapi.single_flight import SingleFlight
 
 #: What all lists that are kept may take, in bytes of their plain text, and how many there may be.
 MAX_CACHE_BYTES = 16 * 1024 * 1024
@@ -42,7 +43,7 @@ class UntaggedCache:
         self._kept: OrderedDict[str, CachedList] = OrderedDict()
         self._kept_bytes = 0
         self._generation = 0
-        self._reading: dict[tuple[str, int], asyncio.Task[CachedList | None]] = {}
+        self._reads = SingleFlight[tuple[str, int], CachedList | None]()
 
     async def get(self, album_id: str) -> CachedList | None:
         """Return the album's list, None if it is too long to cache; raises DatabaseUnavailable."""
@@ -55,26 +56,11 @@ class UntaggedCache:
         if kept is not None and kept.version == version:
             self._kept.move_to_end(album_id)
             return kept
-        return await self._read_once(album_id, version)
+        return await self._reads.run((album_id, version), partial(self._read, album_id, version))
 
     async def close(self) -> None:
         """Leave the server."""
         await self._versions.close()
-
-    async def _read_once(self, album_id: str, version: int) -> CachedList | None:
-        """Read the list, together with whoever else has found the album at this version."""
-        key = (album_id, version)
-        task = self._reading.get(key)
-        if task is None:
-            task = self._reading[key] = asyncio.create_task(self._read(album_id, version))
-            task.add_done_callback(lambda task: self._forget(key, task))
-        return await asyncio.shield(task)
-
-    def _forget(self, key: tuple[str, int], task: "asyncio.Task[CachedList | None]") -> None:
-        if self._reading.get(key) is task:
-            del self._reading[key]
-        if not task.cancelled():
-            task.exception()  # asked for here, in case that nobody waits any more
 
     async def _read(self, album_id: str, version: int) -> CachedList | None:
         generation = self._generation
@@ -95,7 +81,7 @@ class UntaggedCache:
         self._generation = self._versions.generation
         self._kept.clear()
         self._kept_bytes = 0
-        self._reading.clear()
+        self._reads.clear()
 
     def _keep(self, album_id: str, kept: CachedList) -> None:
         if (before := self._kept.pop(album_id, None)) is not None:
