@@ -74,7 +74,7 @@ async def test_error_that_no_caller_waits_for_is_not_logged() -> None:
         await asyncio.wait([caller])
         compute.finish()
         await asyncio.sleep(0.01)
-        del flight
+        del caller, flight
         gc.collect()
     finally:
         loop.set_exception_handler(None)
