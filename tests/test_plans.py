@@ -41,8 +41,8 @@ FOLDER = Path(imageapi.database.__file__).parent
 #: Not daily work, each with the reason why it may read what it likes.
 OTHER_WORK = {
     "migration.py": "once for each version, under a lock",
-    "rates.py": "of those who ask, not of albums: one row by its key, and a sweep of the expired",
-    "transfers.py": "an import reads what it has itself staged; an export is the plain list",
+    "rate_limits.py": "of clients, not of albums: one row by its key, and a sweep of the expired",
+    "bulk_import.py": "an import reads what it has itself staged; an export is the plain list",
 }
 #: Statements that are for all albums at once, and why.
 ACROSS_ALBUMS = {
