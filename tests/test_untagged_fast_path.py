@@ -228,8 +228,8 @@ async def test_lists_that_are_kept_are_bounded(
     for name in names:
         await add([record(name, number) for number in range(2)])
         await lists.get(name)
-    assert lists._kept_bytes == sum(len(each.text) for each in lists._kept.values()) <= 4000
-    assert list(lists._kept) == names[-2:]
+    assert lists._lists.currsize == sum(len(each.text) for each in lists._lists.values()) <= 4000
+    assert list(lists._lists) == names[-2:]
     await lists.close()
 
 
@@ -241,7 +241,7 @@ async def test_so_many_lists_are_kept_and_no_more(
     for number in range(5):
         await add([record(f"{album}-{number}")])
         await lists.get(f"{album}-{number}")
-    assert list(lists._kept) == [f"{album}-{number}" for number in (2, 3, 4)]
+    assert list(lists._lists) == [f"{album}-{number}" for number in (2, 3, 4)]
     await lists.close()
 
 

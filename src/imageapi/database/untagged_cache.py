@@ -1,10 +1,11 @@
 """Whole lists of untagged images, kept as the bytes that clients are sent while they hold."""
 
-from collections import OrderedDict
 from contextlib import aclosing
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
+
+from cachetools import LRUCache
 
 from imageapi.database.album_versions import VersionBatcher
 from imageapi.database.engine import Database
@@ -40,8 +41,7 @@ class UntaggedCache:
     def __init__(self, database: Database) -> None:
         self._images = Images(database)
         self._versions = VersionBatcher(database)
-        self._kept: OrderedDict[str, CachedList] = OrderedDict()
-        self._kept_bytes = 0
+        self._lists: LRUCache[str, CachedList] = LRUCache(MAX_CACHE_BYTES, _count_bytes)
         self._generation = 0
         self._reads = SingleFlight[tuple[str, int], CachedList | None]()
 
@@ -52,10 +52,9 @@ class UntaggedCache:
             self._forget_all()
         if version is None:
             return _EMPTY
-        kept = self._kept.get(album_id)
-        if kept is not None and kept.version == version:
-            self._kept.move_to_end(album_id)
-            return kept
+        cached = self._lists.get(album_id)
+        if cached is not None and cached.version == version:
+            return cached
         return await self._reads.run((album_id, version), partial(self._read, album_id, version))
 
     async def close(self) -> None:
@@ -71,26 +70,22 @@ class UntaggedCache:
         text = f"[{','.join(records)}]".encode()
         if len(text) > MAX_LIST_BYTES:
             return None
-        kept = CachedList(version, text)
+        current = CachedList(version, text)
         if generation == self._generation:
-            self._keep(album_id, kept)
-        return kept
+            self._lists[album_id] = current
+            if len(self._lists) > MAX_LISTS:
+                self._lists.popitem()
+        return current
 
     def _forget_all(self) -> None:
         """The same version may be another list: another database may have lost changes."""
         self._generation = self._versions.generation
-        self._kept.clear()
-        self._kept_bytes = 0
+        self._lists.clear()
         self._reads.clear()
 
-    def _keep(self, album_id: str, kept: CachedList) -> None:
-        if (before := self._kept.pop(album_id, None)) is not None:
-            self._kept_bytes -= len(before.text)
-        self._kept[album_id] = kept
-        self._kept_bytes += len(kept.text)
-        while self._kept_bytes > MAX_CACHE_BYTES or len(self._kept) > MAX_LISTS:
-            _, oldest = self._kept.popitem(last=False)
-            self._kept_bytes -= len(oldest.text)
+
+def _count_bytes(cached: CachedList) -> int:
+    return len(cached.text)
 
 
 _EMPTY = CachedList(0, b"[]")
