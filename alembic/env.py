@@ -1,4 +1,4 @@
-"""Alembic's environment: on the connection that `imageapi migrate` hands over, else on its own."""
+"""Alembic's environment. Uses the connection that `imageapi migrate` passes, else its own one."""
 
 import asyncio
 
@@ -11,14 +11,14 @@ from imageapi.settings import load_settings
 
 
 def run(connection: Connection) -> None:
-    """Run what was asked for within one transaction."""
+    """Run the requested migrations in one transaction."""
     context.configure(connection=connection, target_metadata=metadata, compare_type=True)
     with context.begin_transaction():
         context.run_migrations()
 
 
 async def run_on_own_connection() -> None:
-    """For the `alembic` command: the database of the settings."""
+    """Run the migrations on the database of the settings, for the `alembic` command."""
     settings = load_settings()
     async with (
         open_database(settings.database_address, settings.data_dir) as database,
@@ -27,8 +27,8 @@ async def run_on_own_connection() -> None:
         await connection.run_sync(run)
 
 
-given: Connection | None = context.config.attributes.get("connection")
-if given is None:
+passed_connection: Connection | None = context.config.attributes.get("connection")
+if passed_connection is None:
     asyncio.run(run_on_own_connection())
 else:
-    run(given)
+    run(passed_connection)

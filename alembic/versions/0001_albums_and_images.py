@@ -1,4 +1,4 @@
-"""Albums and images."""
+"""Tables of albums and images."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Format and position of an image, to search by."""
+"""Columns for searching by an image's format and position."""
 
 import sqlalchemy as sa
 from alembic import op

@@ -1,4 +1,4 @@
-"""Pictures, trash and events."""
+"""Columns for pictures and the trash, and the table of events."""
 
 import sqlalchemy as sa
 from alembic import op

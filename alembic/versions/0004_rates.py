@@ -1,4 +1,4 @@
-"""Rates: how often somebody may ask."""
+"""Table of the rate limits."""
 
 import sqlalchemy as sa
 from alembic import op
