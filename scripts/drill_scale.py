@@ -37,10 +37,11 @@ import asyncpg
 from imageapi.albums.editor import Editor
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.database.album_change import album_change
-from imageapi.database.engine import Database, Statement
+from imageapi.database.engine import Database
 from imageapi.database.images import UNTAGGED_ONLY, Filter, Images
 from imageapi.database.migration import migrate
 from imageapi.database.opening import database_server
+from imageapi.database.statement import Statement
 from imageapi.records.image import Image
 
 SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"
@@ -124,7 +125,7 @@ class Watched(Database):
         statement, values = self.last
         explained = await self.one(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.text}",
-            *statement.arguments(values),
+            *statement.order_arguments(values),
         )
         plan = json.loads(explained)[0]["Plan"]
         return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
@@ -191,7 +192,7 @@ class Grown:
 
     async def page_of(self, album_id: str) -> None:
         """The first 25 images of an album, and how many there are."""
-        await Images(self.database).page(album_id, Filter(), 25, None)
+        await Images(self.database).list_page(album_id, Filter(), 25, None)
 
     async def tag(self, album_id: str) -> Callable[[], Awaitable[None]]:
         """A tag to an image of the queue, or taken from the one that has it."""
@@ -229,11 +230,11 @@ class Grown:
         image = Image.model_validate(sample)
         asset_key = secrets.token_bytes(16)
         async with album_change(
-            self.database, album_id, "drill", rendering=RENDERING.name
+            self.database, album_id, "drill", serializer_name=RENDERING.name
         ) as change:
             assert await change.find_by_digest(digest) is None
-            assert await change.find(public_id) is None
-            await change.add(
+            assert await change.find_image(public_id) is None
+            await change.add_image(
                 public_id=public_id,
                 created_at=datetime.now(UTC),
                 tags=[],
@@ -247,7 +248,7 @@ class Grown:
             )
             named = str(public_id)
             await change.record_event("add", [public_id], {named: None}, {named: {"tags": []}})
-            await change.images([public_id])
+            await change.get_images([public_id])
 
 
 Call = Callable[[Grown], Awaitable[Callable[[], Awaitable[Any]]]]
@@ -422,7 +423,7 @@ async def hot(database: Watched, before: dict[str, asyncpg.Record] | None = None
 
 async def queue(database: Database, album_id: str) -> list[str]:
     """The untagged images of an album."""
-    chunks = Images(database).chunks(album_id, UNTAGGED_ONLY)
+    chunks = Images(database).iterate_chunks(album_id, UNTAGGED_ONLY)
     return [record async for chunk in chunks for record in chunk]
 
 

@@ -2,7 +2,7 @@
 
 The decisions are by class of SQLSTATE, the first two characters, with the number of errors in it.
 When a newer asyncpg has one more, or one less, the first test fails and names the errors of that
-class: decide what the new one means, in the table and in `imageapi.database.engine`.
+class: decide what the new one means, in the table and in `imageapi.database.error_translation`.
 """
 
 import inspect
@@ -15,7 +15,7 @@ import pytest
 from asyncpg.exceptions import _base
 from sqlalchemy.exc import DBAPIError
 
-from imageapi.database.engine import translate_database_errors
+from imageapi.database.error_translation import translate_database_errors
 from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
 
 #: The error passes as it is, and clients get the answer to any unexpected error, a 500.

@@ -355,15 +355,15 @@ NEW_IMAGE = {
 }
 #: How each method of a change is called; ``None`` stands for the id of an image in the album.
 CALLS: dict[str, tuple[list[Any], dict[str, Any]]] = {
-    "images": ([[None]], {}),
-    "find": ([None], {}),
+    "get_images": ([[None]], {}),
+    "find_image": ([None], {}),
     "find_by_digest": ([bytes(32)], {}),
     "list_after": ([UUID(int=0), 10], {}),
     "list_trashed_before": ([MOMENT, 10], {}),
-    "find_pictures_in_use": ([[UNKNOWN]], {}),
-    "add": ([], NEW_IMAGE),
-    "update": ([[{"public_id": None, "tags": ["kitchen"]}]], {}),
-    "remove": ([[None]], {}),
+    "filter_pictures_in_use": ([[UNKNOWN]], {}),
+    "add_image": ([], NEW_IMAGE),
+    "update_images": ([[{"public_id": None, "tags": ["kitchen"]}]], {}),
+    "remove_images": ([[None]], {}),
     "record_event": (["tag", [None], {}, {}], {}),
 }
 
@@ -404,7 +404,7 @@ async def test_change_that_writes_without_an_event_raises_and_is_undone(
     finally:
         sqlalchemy.event.remove(engine, "before_cursor_execute", note_sent)
     assert is_refused == any(not each.lstrip().startswith("SELECT") for each in sent)
-    assert is_refused == (name in {"add", "update", "remove"})
+    assert is_refused == (name in {"add_image", "update_images", "remove_images"})
     after = (await filled.ask("GET", "/images"), await filled.queue(), await filled.events(0))
     assert after == before
 
@@ -416,13 +416,13 @@ async def test_event_comes_after_the_last_write(filled: Album, database: Databas
     try:
         async with album_change(database, filled.album_id) as change:
             await change.record_event("tag", [public_id], {}, {})
-            await change.update(rows)
+            await change.update_images(rows)
     except ChangeNotRecorded:
         is_refused = True
     assert is_refused
     assert await filled.events() == []
     async with album_change(database, filled.album_id) as change:
-        await change.update(rows)
+        await change.update_images(rows)
         await change.record_event("tag", [public_id], {}, {})
     assert await filled.queue() == [1, 2]
 
@@ -433,7 +433,7 @@ async def test_own_error_of_a_change_comes_before_the_missing_event(
     is_passed_on = False
     try:
         async with album_change(database, filled.album_id) as change:
-            await change.remove([UUID(filled.ids[0])])
+            await change.remove_images([UUID(filled.ids[0])])
             raise KeyError  # noqa: TRY301 - what the block itself raises
     except KeyError:
         is_passed_on = True
@@ -517,7 +517,7 @@ async def test_chunks_of_events_are_bounded_in_bytes(
             await filled.ask(method, f"/images/{filled.ids[0]}/tags/a")
     events = await filled.events(0)
     assert [event["version"] for event in events] == list(range(1, 14))
-    chunks = AlbumEvents(database).chunks(filled.album_id, 0)
+    chunks = AlbumEvents(database).iterate_chunks(filled.album_id, 0)
     sizes = [[len(each.before + each.after) for each in chunk] async for chunk in chunks]
     assert sum(map(len, sizes)) == 13
     assert all(sum(each) <= 2000 or len(each) == 1 for each in sizes)

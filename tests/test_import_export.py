@@ -143,7 +143,7 @@ async def test_record_twice_is_found_across_batches(
     with pytest.raises(DuplicateRecord) as refused:
         await bulk_import.add_images(database, incoming(), serializer.name)
     assert (refused.value.first, refused.value.second) == named
-    assert (await Images(database).counts(album))[0] == len(present)
+    assert (await Images(database).count_all_and_untagged(album))[0] == len(present)
 
 
 async def test_images_of_an_album_share_events_over_batches(

@@ -141,7 +141,7 @@ async def test_rate_is_shared_and_exact_however_many_ask(database: Database) -> 
 
     async def granted(number: int) -> bool:
         try:
-            await rates[number % 3].count("one")
+            await rates[number % 3].count_request("one")
         except RateExceeded as error:
             waits.append(error.seconds)
             return False
@@ -155,26 +155,26 @@ async def test_rate_is_shared_and_exact_however_many_ask(database: Database) -> 
 async def test_room_comes_back_bit_by_bit(database: Database) -> None:
     rates = RateLimiter(database, "user", Rate(2, 1.0))
     for _ in range(2):
-        await rates.count("one")
+        await rates.count_request("one")
     with pytest.raises(RateExceeded) as error:
-        await rates.count("one")
+        await rates.count_request("one")
     await asyncio.sleep(error.value.seconds + 0.05)
-    await rates.count("one")
+    await rates.count_request("one")
     with pytest.raises(RateExceeded):
-        await rates.count("one")
+        await rates.count_request("one")
 
 
 @pytest.mark.parametrize("ahead", ["1 day", "61 seconds"])
 async def test_what_this_rate_never_granted_holds_nobody_up(database: Database, ahead: str) -> None:
     """A clock that was set back, or another rate before: it begins anew."""
     rates = RateLimiter(database, "user", Rate(2, 60))
-    await rates.count("one")
+    await rates.count_request("one")
     async with database.transaction() as connection:
         await connection.exec_driver_sql(f"UPDATE rates SET until = now() + interval '{ahead}'")
     for _ in range(2):
-        await rates.count("one")
+        await rates.count_request("one")
     with pytest.raises(RateExceeded):
-        await rates.count("one")
+        await rates.count_request("one")
 
 
 async def test_clock_that_is_set_forward_lets_the_rate_be_used_once_more(
@@ -182,13 +182,13 @@ async def test_clock_that_is_set_forward_lets_the_rate_be_used_once_more(
 ) -> None:
     rates = RateLimiter(database, "user", Rate(2, 60))
     for _ in range(2):
-        await rates.count("one")
+        await rates.count_request("one")
     async with database.transaction() as connection:
         await connection.exec_driver_sql("UPDATE rates SET until = until - interval '1 day'")
     for _ in range(2):
-        await rates.count("one")
+        await rates.count_request("one")
     with pytest.raises(RateExceeded):
-        await rates.count("one")
+        await rates.count_request("one")
 
 
 async def test_sweeping_goes_on_whatever_breaks_it(
@@ -275,11 +275,11 @@ async def test_request_is_judged_by_what_was_under_way_when_it_came(
     """One that was let in, and waits before it reaches the route, stays let in."""
     is_waiting, goes_on = asyncio.Event(), asyncio.Event()
 
-    async def get(_: UntaggedCache, album_id: str) -> None:
+    async def find_list(_: UntaggedCache, album_id: str) -> None:
         is_waiting.set()
         await goes_on.wait()
 
-    monkeypatch.setattr(UntaggedCache, "get", get)
+    monkeypatch.setattr(UntaggedCache, "find_list", find_list)
     token = of_user("one")
     async with service(server, tmp_path, max_requests=1) as client:
         assert (await client.get(PATH, headers=token)).status_code == 200

@@ -30,10 +30,11 @@ from imageapi.albums.editor import Editor
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.database import images, reserialize
 from imageapi.database.album_change import album_change, list_album_ids
-from imageapi.database.engine import SESSION, Database, DedicatedConnection, Statement
+from imageapi.database.engine import SESSION_SETTINGS, Database, DedicatedConnection
 from imageapi.database.events import AlbumEvents
 from imageapi.database.images import UNTAGGED_ONLY, Box, Cursor, Filter, Images
 from imageapi.database.migration import migrate
+from imageapi.database.statement import Statement
 from imageapi.database.untagged_cache import UntaggedCache
 
 FOLDER = Path(imageapi.database.__file__).parent
@@ -121,7 +122,7 @@ class Recording(Database):
         self.call = ""
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        self.record_event(statement.text, statement.arguments(values))
+        self.note(statement.text, statement.order_arguments(values))
         return await super().read(statement, **values)
 
     def dedicated_connection(self) -> DedicatedConnection:
@@ -130,9 +131,9 @@ class Recording(Database):
     def _note_write(
         self, _1: Any, _2: Any, statement: str, parameters: Any, _3: Any, many: bool
     ) -> None:
-        self.record_event(statement, parameters[0] if many else parameters)
+        self.note(statement, parameters[0] if many else parameters)
 
-    def record_event(self, statement: str, values: Sequence[Any]) -> None:
+    def note(self, statement: str, values: Sequence[Any]) -> None:
         self.sent.append(Sent(self.call, " ".join(statement.split()), values))
 
 
@@ -144,7 +145,7 @@ class RecordingConnection(DedicatedConnection):
         self._recording = database
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        self._recording.record_event(statement.text, statement.arguments(values))
+        self._recording.note(statement.text, statement.order_arguments(values))
         return await super().read(statement, **values)
 
 
@@ -196,7 +197,7 @@ FILTERS = {
 
 async def whole(images: Images, album_id: str, wanted: Filter) -> list[str]:
     """The whole list."""
-    return [each async for chunk in images.chunks(album_id, wanted) for each in chunk]
+    return [each async for chunk in images.iterate_chunks(album_id, wanted) for each in chunk]
 
 
 async def lists(database: Recording) -> None:
@@ -204,7 +205,7 @@ async def lists(database: Recording) -> None:
     images, history = Images(database), AlbumEvents(database)
     with database.called("kept list"):
         kept = UntaggedCache(database)
-        await kept.get(USUAL)
+        await kept.find_list(USUAL)
         await kept.close()
     place = Cursor(MOMENT, UUID(int=0))
     for name, wanted in FILTERS.items():
@@ -212,18 +213,18 @@ async def lists(database: Recording) -> None:
             await whole(images, USUAL, wanted)
         for after, which in ((None, "first page"), (place, "further page")):
             with database.called(f"{which} {name}"):
-                await images.page(USUAL, wanted, 25, after)
+                await images.list_page(USUAL, wanted, 25, after)
     with database.called("one"):
         await images.get(USUAL, await some_id(database))
     with database.called("by digest"):
         await images.find_by_digest(USUAL, bytes(32))
     with database.called("tags"):
-        await images.tags(USUAL)
+        await images.list_tags(USUAL)
     with database.called("counts"):
-        await images.counts(USUAL)
+        await images.count_all_and_untagged(USUAL)
     with database.called("events"):
-        await history.versions(USUAL, 3, 25)
-        async for _ in history.chunks(USUAL, 3):
+        await history.list_versions(USUAL, 3, 25)
+        async for _ in history.iterate_chunks(USUAL, 3):
             break
 
 
@@ -232,15 +233,15 @@ async def changes(database: Recording) -> None:
     public_id = await some_id(database)
     with database.called("change"):
         async with album_change(database, USUAL) as change:
-            await change.images([public_id])
-            await change.find(public_id)
+            await change.get_images([public_id])
+            await change.find_image(public_id)
             await change.find_by_digest(bytes(32))
             await change.list_after(public_id, 1000)
             await change.list_trashed_before(MOMENT, 1000)
-            await change.add(**COLUMNS_OF_NEW)
-            await change.remove([COLUMNS_OF_NEW["public_id"]])
+            await change.add_image(**COLUMNS_OF_NEW)
+            await change.remove_images([COLUMNS_OF_NEW["public_id"]])
             await change.record_event("purge", [], {}, {})
-        async with album_change(database, "new", rendering="another") as change:
+        async with album_change(database, "new", serializer_name="another") as change:
             pass
         editor = Editor(database, RENDERING, USUAL, "user")
         await editor.tag(public_id, "kitchen", None)
@@ -248,7 +249,7 @@ async def changes(database: Recording) -> None:
         await editor.delete(public_id, None)
         await editor.restore(public_id, None)
         async with album_change(database, USUAL) as change:
-            await change.find_pictures_in_use([uuid4(), uuid4()])
+            await change.filter_pictures_in_use([uuid4(), uuid4()])
     with database.called("over all albums"):
         await list_album_ids(database)
         await reserialize.reserialize(database, RENDERING.name, lambda text, _: text)
@@ -271,7 +272,7 @@ COLUMNS_OF_NEW: dict[str, Any] = {
 
 
 async def some_id(database: Recording) -> UUID:
-    page = await Images(database).page(USUAL, Filter(), 1, None)
+    page = await Images(database).list_page(USUAL, Filter(), 1, None)
     assert page.last is not None
     return page.last.public_id
 
@@ -320,13 +321,13 @@ async def as_by_a_pooler(filled: Recording) -> None:
     """The same statements, each in a transaction of its own."""
     pooled = Database(filled._dsn, is_pooled=True)
     kept = UntaggedCache(pooled)
-    await kept.get(USUAL)
+    await kept.find_list(USUAL)
     await kept.close()
     await pooled.close()
 
 
 async def test_scenario_sends_every_statement_there_is(filled: Recording) -> None:
-    names = {name for wanted in FILTERS.values() for name in wanted.conditions()}
+    names = {name for wanted in FILTERS.values() for name in wanted.list_conditions()}
     assert names == set(images._CONDITIONS)
     with lines_run() as run:
         await lists(filled)
@@ -438,7 +439,7 @@ async def test_plans_are_those_of_the_sessions_settings(filled: Recording) -> No
     queue = filled.sent[-1]
     connection = await filled.connect()
     try:
-        for name, value in SESSION.items():
+        for name, value in SESSION_SETTINGS.items():
             if name.startswith("tcp_"):  # this connection is none
                 continue
             assert await connection.fetchval("SELECT current_setting($1)", name) == value

@@ -8,8 +8,9 @@ import pytest
 from sqlalchemy import bindparam, column, select, table, text
 
 from imageapi.database import images
-from imageapi.database.engine import Database, Statement
+from imageapi.database.engine import Database
 from imageapi.database.images import Box, Filter
+from imageapi.database.statement import Statement
 
 IMAGES = table("images", column("album_id"), column("format"))
 STATEMENT = Statement(
@@ -21,13 +22,13 @@ AS_TEXT = Statement(text("SELECT :album_id\\:\\:text, :rows\\:\\:integer"))
 
 
 def test_arguments_come_in_the_order_of_the_placeholders() -> None:
-    assert STATEMENT.arguments({"rows": 3, "album_id": "a"}) == ["a", "png", 3]
-    assert AS_TEXT.arguments({"rows": 3, "album_id": "a"}) == ["a", 3]
-    assert Statement(select(IMAGES.c.album_id)).arguments({}) == []
+    assert STATEMENT.order_arguments({"rows": 3, "album_id": "a"}) == ["a", "png", 3]
+    assert AS_TEXT.order_arguments({"rows": 3, "album_id": "a"}) == ["a", 3]
+    assert Statement(select(IMAGES.c.album_id)).order_arguments({}) == []
 
 
 def test_null_is_an_argument_like_any_other() -> None:
-    assert STATEMENT.arguments({"rows": None, "album_id": "a"}) == ["a", "png", None]
+    assert STATEMENT.order_arguments({"rows": None, "album_id": "a"}) == ["a", "png", None]
 
 
 @pytest.mark.parametrize("statement", [STATEMENT, AS_TEXT], ids=["built", "text"])
@@ -46,7 +47,7 @@ def test_missing_and_unknown_arguments_are_named(
     statement: Statement, arguments: dict[str, Any], message: str
 ) -> None:
     with pytest.raises(TypeError, match=rf"^arguments of the statement: {message}$"):
-        statement.arguments(arguments)
+        statement.order_arguments(arguments)
 
 
 async def test_reader_with_a_wrong_argument_raises_and_goes_on(database: Database) -> None:
@@ -79,6 +80,6 @@ CHOICES: dict[str, list[Any]] = {
 def test_every_filter_gives_what_its_statements_need() -> None:
     for values in itertools.product(*CHOICES.values()):
         wanted = Filter(**dict(zip(CHOICES, values, strict=True)))
-        given = {"album_id": "a", **wanted.values()}
-        images._select_count(wanted.conditions()).arguments(given)
-        images._select_page(wanted.conditions(), False).arguments({**given, "rows": 1})
+        given = {"album_id": "a", **wanted.build_arguments()}
+        images._select_count(wanted.list_conditions()).order_arguments(given)
+        images._select_page(wanted.list_conditions(), False).order_arguments({**given, "rows": 1})

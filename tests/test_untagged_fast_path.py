@@ -210,7 +210,7 @@ async def test_who_asks_while_images_are_tagged_never_sees_the_past(
 async def test_one_who_leaves_takes_nobody_along(app: FastAPI, album: str, add: AddRecords) -> None:
     await add([record(album)])
     lists: UntaggedCache = app.state.untagged
-    tasks = [asyncio.create_task(lists.get(album)) for _ in range(10)]
+    tasks = [asyncio.create_task(lists.find_list(album)) for _ in range(10)]
     await asyncio.sleep(0)
     for task in tasks[::2]:
         task.cancel()
@@ -227,7 +227,7 @@ async def test_lists_that_are_kept_are_bounded(
     names = [f"{album}-{number}" for number in range(8)]
     for name in names:
         await add([record(name, number) for number in range(2)])
-        await lists.get(name)
+        await lists.find_list(name)
     assert lists._lists.currsize == sum(len(each.text) for each in lists._lists.values()) <= 4000
     assert list(lists._lists) == names[-2:]
     await lists.close()
@@ -240,7 +240,7 @@ async def test_so_many_lists_are_kept_and_no_more(
     lists = UntaggedCache(app.state.database)
     for number in range(5):
         await add([record(f"{album}-{number}")])
-        await lists.get(f"{album}-{number}")
+        await lists.find_list(f"{album}-{number}")
     assert list(lists._lists) == [f"{album}-{number}" for number in (2, 3, 4)]
     await lists.close()
 
@@ -312,7 +312,7 @@ async def test_wait_on_the_lean_way_is_part_of_the_time_told(
         await asyncio.sleep(0.2)
         raise error
 
-    monkeypatch.setattr(app.state.untagged, "get", get)
+    monkeypatch.setattr(app.state.untagged, "find_list", get)
     answer = await client.get(path, headers=[token])
     assert answer.status_code == status
     assert float(answer.headers["X-Runtime"]) >= 0.19

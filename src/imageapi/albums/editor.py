@@ -70,7 +70,7 @@ class Editor:
             self._add_tags(image, add, "add")
 
         async with self._change_album() as change:
-            images = await change.images(list(dict.fromkeys(public_ids)))
+            images = await change.get_images(list(dict.fromkeys(public_ids)))
             count = await self._edit_images("tag", change, images, edit)
             return ChangeResult(change.version if count else change.version - 1, count)
 
@@ -85,14 +85,14 @@ class Editor:
     async def delete(self, public_id: UUID, versions: ExpectedVersions) -> None:
         """Put the image into the trash."""
         async with self._change_album() as change:
-            image = (await change.images([public_id]))[0]
+            image = (await change.get_images([public_id]))[0]
             _require_version(image, versions)
             await _set_deleted_at(change, "delete", public_id, datetime.now(UTC))
 
     async def restore(self, public_id: UUID, versions: ExpectedVersions) -> StoredImage:
         """Take the image out of the trash, if it is there; raises DuplicatePicture."""
         async with self._change_album() as change:
-            image = await change.find(public_id)
+            image = await change.find_image(public_id)
             if image is None:
                 raise ImageNotFound
             _require_version(image, versions)
@@ -102,7 +102,7 @@ class Editor:
             if same:
                 raise DuplicatePicture(same.public_id)
             await _set_deleted_at(change, "restore", public_id, None)
-            return (await change.images([public_id]))[0]
+            return (await change.get_images([public_id]))[0]
 
     def _change_album(self) -> AbstractAsyncContextManager[AlbumChange]:
         return album_change(self._database, self.album_id, self._user_id)
@@ -119,10 +119,10 @@ class Editor:
         self, kind: str, public_id: UUID, versions: ExpectedVersions, edit: Callable[[Image], None]
     ) -> StoredImage:
         async with self._change_album() as change:
-            images = await change.images([public_id])
+            images = await change.get_images([public_id])
             _require_version(images[0], versions)
             if await self._edit_images(kind, change, images, edit):
-                images = await change.images([public_id])
+                images = await change.get_images([public_id])
             return images[0]
 
     async def _edit_images(
@@ -145,7 +145,7 @@ class Editor:
                 after[image.public_id] = {name: now[name] for name in differing}
                 rows.append(self._build_row(stored, image))
         if rows:
-            await change.update(rows)
+            await change.update_images(rows)
             await change.record_event(kind, [row["public_id"] for row in rows], before, after)
         return len(rows)
 
@@ -181,7 +181,7 @@ async def _set_deleted_at(
 ) -> None:
     """Mark the image as deleted then, or as there where ``deleted_at`` is None."""
     is_deleted = deleted_at is not None
-    await change.update([{"public_id": public_id, "deleted_at": deleted_at}])
+    await change.update_images([{"public_id": public_id, "deleted_at": deleted_at}])
     await change.record_event(
         kind,
         [public_id],

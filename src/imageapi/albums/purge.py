@@ -50,7 +50,7 @@ async def _empty_trash(backend: Backend, album_id: str, before: datetime) -> int
         images = await change.list_trashed_before(before, BATCH_IMAGES)
         if images:
             ids = [image.public_id for image in images]
-            await change.remove(ids)
+            await change.remove_images(ids)
             named = [str(public_id) for public_id in ids]
             deleted = {"deleted": True}
             await change.record_event(
@@ -107,7 +107,7 @@ async def _remove_unused_keys(backend: Backend, batch: Sequence[tuple[str, UUID,
     for album_id in dict.fromkeys(album_id for album_id, _, _ in batch):
         pictures = {key: picture for each, picture, key in batch if each == album_id}
         async with album_change(backend.database, album_id) as change:
-            used = await change.find_pictures_in_use(set(pictures.values()))
+            used = await change.filter_pictures_in_use(set(pictures.values()))
             for key in (key for key, picture in pictures.items() if picture not in used):
                 await backend.store.delete(key)
                 count += key.endswith(f"/{ORIGINAL}")

@@ -157,7 +157,10 @@ class Uploader:
         backend = self.backend
         try:
             async with album_change(
-                backend.database, self.album_id, self.user_id, rendering=backend.serializer.name
+                backend.database,
+                self.album_id,
+                self.user_id,
+                serializer_name=backend.serializer.name,
             ) as change:
                 there = await change.find_by_digest(content.sha256)
                 if there is None:
@@ -195,12 +198,12 @@ class Uploader:
         self, change: AlbumChange, picture: UUID, image: Image, content: PictureContent
     ) -> StoredImage:
         public_id = UUID(image.public_id)
-        if await change.find(public_id) is not None:
+        if await change.find_image(public_id) is not None:
             raise PublicIdTaken(public_id)
         asset_key = secrets.token_bytes(KEY_BYTES)
         record = self.backend.serializer.text(image, asset_key)
         latitude, longitude = image.gps or (None, None)
-        await change.add(
+        await change.add_image(
             public_id=public_id,
             created_at=image.created_at,
             tags=image.tags,
@@ -216,7 +219,7 @@ class Uploader:
         await change.record_event(
             self.kind, [public_id], {named: None}, {named: {"tags": image.tags}}
         )
-        return (await change.images([public_id]))[0]
+        return (await change.get_images([public_id]))[0]
 
 
 def build_image(

@@ -55,7 +55,7 @@ async def list_albums(token: TokenDep, images: ImagesDep) -> Response:
     counts = []
     for album_id in sorted(token.albums_with("image_list")):
         if ALBUM_ID.fullmatch(album_id):
-            total, untagged = await images.counts(album_id)
+            total, untagged = await images.count_all_and_untagged(album_id)
             counts.append(AlbumCounts(album_id=album_id, images=total, untagged=untagged))
     return json_text_response(_COUNTS.dump_json(counts).decode())
 

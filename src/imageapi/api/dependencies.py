@@ -61,7 +61,7 @@ class TokenVerifier(SecurityBase):
         request.state.user_id = token.user_id
         rates: RateLimiter | None = request.app.state.user_rate_limiter
         if rates is not None:
-            await rates.count(token.user_id or token.text)
+            await rates.count_request(token.user_id or token.text)
         request.state.token = token
         return token
 

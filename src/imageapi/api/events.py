@@ -14,7 +14,7 @@ from imageapi.api.dependencies import EventsDep, MayListImages, SerializerDep
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import Limit, next_page_header
 from imageapi.api.responses import json_chunks_response
-from imageapi.database.events import LAST_VERSION, Event
+from imageapi.database.events import MAX_VERSION, Event
 from imageapi.http.errors import InvalidParameter
 from imageapi.records.fields import Moment, Pixels, Position, Rotation, Version
 
@@ -77,13 +77,13 @@ async def list_events(
     limit: Limit = None,
 ) -> Response:
     """List what happened to the album after a version, oldest first."""
-    last, headers = LAST_VERSION, {}
+    last, headers = MAX_VERSION, {}
     if limit is not None:
-        versions = await history.versions(album_id, after, limit + 1)
+        versions = await history.list_versions(album_id, after, limit + 1)
         last = versions[:limit][-1] if versions else after
         if len(versions) > limit:
             headers = next_page_header(request, limit, last)
-    chunks = _serialize_chunks(history.chunks(album_id, after, last), serializer)
+    chunks = _serialize_chunks(history.iterate_chunks(album_id, after, last), serializer)
     return await json_chunks_response(chunks, headers)
 
 

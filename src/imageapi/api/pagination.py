@@ -70,8 +70,8 @@ async def list_response(  # noqa: PLR0917 - a route's parameters, in their order
     if place is not None or limit is not None:
         headers["X-Total-Count"] = str(await images.count(album_id, wanted))
     if limit is None:
-        return await json_chunks_response(images.chunks(album_id, wanted, place), headers)
-    page = await images.page(album_id, wanted, limit, place)
+        return await json_chunks_response(images.iterate_chunks(album_id, wanted, place), headers)
+    page = await images.list_page(album_id, wanted, limit, place)
     if page.last is not None:
         headers |= next_page_header(request, limit, encode_cursor(page.last))
     return json_array_response(page.records, headers)

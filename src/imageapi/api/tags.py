@@ -85,7 +85,7 @@ class TagsChanged(BaseModel):
 )
 async def list_tags(album_id: MayListImages, images: ImagesDep) -> Response:
     """List the album's tags, most used first."""
-    counted = [{"tag": tag, "images": count} for tag, count in await images.tags(album_id)]
+    counted = [{"tag": tag, "images": count} for tag, count in await images.list_tags(album_id)]
     return json_text_response(json.dumps(counted, ensure_ascii=False, separators=(",", ":")))
 
 

@@ -105,7 +105,7 @@ class UntaggedFastPath:
             return False
         lists: UntaggedCache = self._state.untagged
         try:
-            kept = await lists.get(asked.album_id)
+            kept = await lists.find_list(asked.album_id)
         except DatabaseUnavailable as error:
             known = {"album_id": asked.album_id, "user_id": token.user_id}
             scope["state"].update(known, verified_token=token.text, error=error)

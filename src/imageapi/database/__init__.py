@@ -1,1 +1,1 @@
-"""Tables, connections, the embedded server, and the repository. Alone knows SQL."""
+"""PostgreSQL: connections, tables, and the queries and changes on them. Only this room uses SQL."""

@@ -1,4 +1,4 @@
-"""Many records at once: in within one transaction, out in bounded memory."""
+"""Adds many images in one transaction, and reads all records of an album in bounded memory."""
 
 from collections.abc import AsyncIterable, AsyncIterator
 from dataclasses import dataclass
@@ -9,20 +9,25 @@ from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imageapi.database.copy_format import COLUMNS, CopyLines
-from imageapi.database.engine import Database, Statement, translate_database_errors
+from imageapi.database.engine import Database
+from imageapi.database.error_translation import translate_database_errors
 from imageapi.database.errors import DuplicateRecord
-from imageapi.database.tables import THERE, images
+from imageapi.database.statement import Statement
+from imageapi.database.tables import NOT_DELETED, images
 
-#: A change of more images is several changes, each with its event.
+#: The most images of one event. An import of more images of an album is several changes of it.
 MAX_EVENT_IMAGES = 1000
 
-#: So much is copied and added at a time; PostgreSQL sorts it in memory.
+#: How many records an export reads at a time.
+EXPORT_ROWS = 500
+
+#: How much is copied and inserted at a time: so little that PostgreSQL sorts it in memory.
 BATCH_BYTES = 4 * 1024**2
 
-# Held to the end: of two imports that add to the same albums, neither waits for the other in a
-# circle. Whoever changes one image holds one album only.
-_ONE_AT_A_TIME = text("SELECT pg_advisory_xact_lock(hashtext('imageapi import'))")
-_STAGING = (
+# One import at a time, or two imports could deadlock, each with albums that the other one needs.
+# All other changes lock one album only.
+_LOCK_IMPORTS = text("SELECT pg_advisory_xact_lock(hashtext('imageapi import'))")
+_PREPARE_STAGING = (
     text("SET LOCAL work_mem = '64MB'"),
     text("""
         CREATE TEMPORARY TABLE incoming (
@@ -33,7 +38,7 @@ _STAGING = (
         ) ON COMMIT DROP
     """),
     text("""
-        CREATE TEMPORARY TABLE held (
+        CREATE TEMPORARY TABLE locked_albums (
             album_id text COLLATE "C" PRIMARY KEY, version bigint, images bigint
         ) ON COMMIT DROP
     """),
@@ -48,30 +53,31 @@ _STAGING = (
         ) ON COMMIT DROP
     """),
 )
-_MAKE_ALBUMS = text("""
+_INSERT_ALBUMS = text("""
     INSERT INTO albums (album_id, version, rendering)
-    SELECT DISTINCT album_id, 0, :rendering FROM incoming
+    SELECT DISTINCT album_id, 0, :serializer_name FROM incoming
     ORDER BY album_id
     ON CONFLICT (album_id) DO NOTHING
 """)
-_HOLD_ALBUMS = text("""
-    INSERT INTO held (album_id, version, images)
+_LOCK_ALBUMS = text("""
+    INSERT INTO locked_albums (album_id, version, images)
     SELECT album_id, version, 0 FROM albums
-    WHERE album_id IN (SELECT album_id FROM incoming EXCEPT SELECT album_id FROM held)
+    WHERE album_id IN (SELECT album_id FROM incoming EXCEPT SELECT album_id FROM locked_albums)
     FOR UPDATE OF albums
 """)
-# A subquery for its value is asked for each row: joined, all that an album has might be read.
-_LEAVE_PRESENT = text("""
-    WITH left_alone AS (
+# A scalar subquery runs once for each incoming row, on the primary key. A join might read all
+# images of an album.
+_MOVE_PRESENT = text("""
+    WITH moved AS (
         DELETE FROM incoming WHERE (
             SELECT true FROM images
             WHERE images.album_id = incoming.album_id AND images.public_id = incoming.public_id
         )
         RETURNING position, album_id, public_id
     )
-    INSERT INTO present SELECT * FROM left_alone
+    INSERT INTO present SELECT * FROM moved
 """)
-_ANY_DUPLICATE = text("""
+_HAS_DUPLICATE = text("""
     SELECT EXISTS (SELECT FROM incoming GROUP BY album_id, public_id HAVING count(*) > 1)
 """)
 _FIND_DUPLICATE = text("""
@@ -81,18 +87,19 @@ _FIND_DUPLICATE = text("""
             SELECT position, album_id, public_id FROM incoming
             UNION ALL SELECT position, album_id, public_id FROM added
             UNION ALL SELECT position, album_id, public_id FROM present
-        ) AS each
+        ) AS records
     ) AS numbered
     WHERE position > first ORDER BY position LIMIT 1
 """)
-# Some images of an album make one change, and one event: none of them grows with the import.
-_ADD = text("""
+# Every MAX_EVENT_IMAGES images of an album are one change with one event, so that no event grows
+# with the size of the import.
+_INSERT_IMAGES = text("""
     WITH numbered AS MATERIALIZED (
         SELECT incoming.*, version + 1 + (
             images + row_number() OVER (PARTITION BY album_id ORDER BY position) - 1
-        ) / :most AS version
-        FROM incoming JOIN held USING (album_id)
-    ), noted AS (
+        ) / :max_event_images AS version
+        FROM incoming JOIN locked_albums USING (album_id)
+    ), listed AS (
         INSERT INTO added SELECT position, album_id, public_id, tags, version FROM numbered
     )
     INSERT INTO images (
@@ -101,12 +108,12 @@ _ADD = text("""
     SELECT album_id, public_id, created_at, version, tags, record, format, latitude, longitude
     FROM numbered
 """)
-_COUNT = text("""
-    UPDATE held SET images = held.images + more.images
-    FROM (SELECT album_id, count(*) AS images FROM incoming GROUP BY album_id) AS more
-    WHERE held.album_id = more.album_id
+_COUNT_IMAGES = text("""
+    UPDATE locked_albums SET images = locked_albums.images + batch.images
+    FROM (SELECT album_id, count(*) AS images FROM incoming GROUP BY album_id) AS batch
+    WHERE locked_albums.album_id = batch.album_id
 """)
-_CLEAR = text("TRUNCATE incoming")
+_CLEAR_INCOMING = text("TRUNCATE incoming")
 _RECORD_EVENTS = text(r"""
     INSERT INTO events (album_id, version, at, kind, public_ids, before, after)
     SELECT
@@ -124,38 +131,39 @@ _RAISE_VERSIONS = text("""
     FROM (SELECT album_id, max(version) AS newest FROM added GROUP BY album_id) AS changed
     WHERE albums.album_id = changed.album_id
 """)
-_EXPORT = Statement(
+_SELECT_RECORDS = Statement(
     select(images.c.record)
-    .where(images.c.album_id == bindparam("album_id"), THERE)
+    .where(images.c.album_id == bindparam("album_id"), NOT_DELETED)
     .order_by(images.c.created_at, images.c.public_id)
 )
 
 
 @dataclass(frozen=True, slots=True)
 class ImportResult:
-    """How many images an import added, and how many were there already and left as they are."""
+    """How many images an import added, and how many the albums had already; those are unchanged."""
 
     added: int
     present: int
 
 
 async def add_images(
-    database: Database, incoming: AsyncIterable[CopyLines], rendering: str
+    database: Database, incoming: AsyncIterable[CopyLines], serializer_name: str
 ) -> ImportResult:
-    """Add all of the images in one transaction; what ``incoming`` raises undoes it.
+    """Add all of the images in one transaction; roll it back where ``incoming`` raises.
 
-    An image that is there already stays as it is. ``rendering`` names what made the records.
-    The albums are held until it is done: who changes one of them meanwhile waits.
+    An image that its album has already stays as it is. ``serializer_name`` says which serializer
+    made the records. The albums are locked to the end, so that other changes of them wait.
+
     Raises DuplicateRecord, DatabaseUnavailable.
     """
     count = present = 0
     async with database.transaction() as connection:
-        await connection.execute(_ONE_AT_A_TIME)
-        for statement in _STAGING:
+        await connection.execute(_LOCK_IMPORTS)
+        for statement in _PREPARE_STAGING:
             await connection.execute(statement)
-        async for batch in _join_batches(incoming):
+        async for batch in _group_into_batches(incoming):
             count += sum(lines.count for lines in batch)
-            present += await _add(connection, batch, rendering)
+            present += await _add_batch(connection, batch, serializer_name)
         if present:
             await _refuse_duplicates(connection)
         await connection.execute(_RECORD_EVENTS, {"kind": "import"})
@@ -163,59 +171,67 @@ async def add_images(
     return ImportResult(count - present, present)
 
 
-async def _join_batches(incoming: AsyncIterable[CopyLines]) -> AsyncIterator[list[CopyLines]]:
-    """As many at once as make what a statement costs by itself small."""
+async def _group_into_batches(incoming: AsyncIterable[CopyLines]) -> AsyncIterator[list[CopyLines]]:
+    """Yield lines of BATCH_BYTES or more together, so that the cost of statements hardly counts."""
     batch: list[CopyLines] = []
     async for lines in incoming:
         batch.append(lines)
-        if sum(len(each.text) for each in batch) >= BATCH_BYTES:
+        if sum(len(lines.text) for lines in batch) >= BATCH_BYTES:
             yield batch
             batch = []
     if batch:
         yield batch
 
 
-async def _add(connection: AsyncConnection, batch: list[CopyLines], rendering: str) -> int:
-    """Add some of the images; return how many of them were there already."""
-    await _copy(connection, b"".join(lines.text for lines in batch))
-    await connection.execute(_MAKE_ALBUMS, {"rendering": rendering})
-    await connection.execute(_HOLD_ALBUMS)
+async def _add_batch(
+    connection: AsyncConnection, batch: list[CopyLines], serializer_name: str
+) -> int:
+    """Add the images of one batch; return how many of them their albums had already."""
+    await _copy_to_staging(connection, b"".join(lines.text for lines in batch))
+    await connection.execute(_INSERT_ALBUMS, {"serializer_name": serializer_name})
+    await connection.execute(_LOCK_ALBUMS)
     present = 0
     try:
         async with connection.begin_nested():
-            await connection.execute(_ADD, {"most": MAX_EVENT_IMAGES})
-    except IntegrityError:  # some are there already, which is rare enough to be looked for late
-        present = (await connection.execute(_LEAVE_PRESENT)).rowcount
-        if await connection.scalar(_ANY_DUPLICATE):
+            await connection.execute(_INSERT_IMAGES, {"max_event_images": MAX_EVENT_IMAGES})
+    except IntegrityError:  # the album has some already: too rare to look for it in every batch
+        present = (await connection.execute(_MOVE_PRESENT)).rowcount
+        if await connection.scalar(_HAS_DUPLICATE):
             await _refuse_duplicates(connection)
-        await connection.execute(_ADD, {"most": MAX_EVENT_IMAGES})
-    await connection.execute(_COUNT)
-    await connection.execute(_CLEAR)
+        await connection.execute(_INSERT_IMAGES, {"max_event_images": MAX_EVENT_IMAGES})
+    await connection.execute(_COUNT_IMAGES)
+    await connection.execute(_CLEAR_INCOMING)
     return present
 
 
 async def _refuse_duplicates(connection: AsyncConnection) -> None:
-    if (twice := (await connection.execute(_FIND_DUPLICATE)).first()) is not None:
-        raise DuplicateRecord(*twice)
+    """Raise DuplicateRecord where two records of the import so far are of the same image."""
+    if (positions := (await connection.execute(_FIND_DUPLICATE)).first()) is not None:
+        raise DuplicateRecord(*positions)
 
 
-async def _copy(connection: AsyncConnection, text: bytes) -> None:
+async def _copy_to_staging(connection: AsyncConnection, text: bytes) -> None:
     raw = await connection.get_raw_connection()
     driver = raw.driver_connection
     assert driver is not None
-    with BytesIO(text) as source:  # closed: the driver's coroutine lives until it is collected
+    # asyncpg's coroutine keeps the buffer until it is collected; closing it frees its memory now.
+    with BytesIO(text) as source:
         await driver.copy_to_table("incoming", source=source, columns=COLUMNS)
 
 
 async def export_records(database: Database, album_id: str) -> AsyncIterator[str]:
-    """The album's records, oldest first, as of one moment; a cursor's worth of them in memory."""
+    """Yield the album's records as of one moment, oldest first, with at most EXPORT_ROWS in memory.
+
+    Raises DatabaseUnavailable, SchemaOutdated.
+    """
     with translate_database_errors():
         connection = await database.connect()
         try:
             async with connection.transaction(isolation="repeatable_read", readonly=True):
-                prepared = await connection.prepare(_EXPORT.text, name="")  # as a pooler needs it
-                arguments = _EXPORT.arguments({"album_id": album_id})
-                async for row in prepared.cursor(*arguments, prefetch=500):
+                # Without a name, because a pooler may have used the connection before.
+                prepared = await connection.prepare(_SELECT_RECORDS.text, name="")
+                arguments = _SELECT_RECORDS.order_arguments({"album_id": album_id})
+                async for row in prepared.cursor(*arguments, prefetch=EXPORT_ROWS):
                     yield row[0]
         finally:
             await connection.close()

@@ -1,11 +1,11 @@
-"""Images as lines of PostgreSQL's COPY, written where they are read: without a connection."""
+"""Formats images as lines of PostgreSQL's COPY. It needs no connection to the database."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import NamedTuple
 
-#: What a line holds, in this order.
+#: The columns of a line, in this order.
 COLUMNS = (
     *("album_id", "public_id", "created_at", "tags", "record"),
     *("format", "latitude", "longitude"),
@@ -13,9 +13,9 @@ COLUMNS = (
 
 
 class NewImage(NamedTuple):
-    """An image to be added; ``record`` is the text that clients are sent.
+    """An image to be added.
 
-    ``gps`` is latitude and longitude in degrees.
+    ``record`` is the JSON text that clients are sent. ``gps`` is latitude and longitude in degrees.
     """
 
     album_id: str
@@ -29,16 +29,17 @@ class NewImage(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class CopyLines:
-    """The lines of so many images."""
+    """The lines of ``count`` images, in UTF-8."""
 
     count: int
     text: bytes
 
 
 def format_lines(images: Iterable[NewImage]) -> CopyLines:
-    """The images' lines.
+    """Return the images' lines.
 
-    No text of an image holds a tab or the end of a line: JSON has none as it stands, and tags none.
+    Raises ValueError where a text has a tab or a line end. No valid image has one: JSON escapes
+    them, and tags must not contain them. So they are not escaped here, only counted.
     """
     lines = [_format_line(image) for image in images]
     text = "".join(lines)
@@ -58,7 +59,7 @@ def _format_line(image: NewImage) -> str:
 
 
 def _format_array(texts: Sequence[str]) -> str:
-    """A text[] as PostgreSQL reads it: its manual, 8.15.2."""
+    """Return the literal of a ``text[]``: PostgreSQL's manual, 8.15.2."""
     if not texts:
         return "{}"
     quoted = [text.replace("\\", "\\\\").replace('"', '\\"') for text in texts]
@@ -66,5 +67,5 @@ def _format_array(texts: Sequence[str]) -> str:
 
 
 def _escape(text: str) -> str:
-    """PostgreSQL's manual, COPY, "Text Format"."""
+    r"""Return the text with ``\`` doubled: PostgreSQL's manual, COPY, "Text Format"."""
     return text.replace("\\", "\\\\")

@@ -1,4 +1,4 @@
-"""How long the database is waited for."""
+"""How long calls to the database may take."""
 
 from dataclasses import dataclass
 
@@ -7,14 +7,14 @@ from dataclasses import dataclass
 class DatabaseDeadlines:
     """Deadlines in seconds; the defaults are those of the service.
 
-    Commands, which nobody waits for at the other end of a connection, have the first one only.
+    Commands have no client that waits for a response, so only ``connect_seconds`` holds for them.
     """
 
-    #: To connect, or to get a connection of the pool.
+    #: For making a connection, or getting one from the pool.
     connect_seconds: float = 5
-    #: One read.
+    #: For one read.
     read_seconds: float = 10
-    #: A change, from its first statement to its commit.
+    #: For a change, from its first statement to its commit.
     change_seconds: float = 15
-    #: What is done under a lock by name, which may be more than asking the database.
+    #: For work under an advisory lock, which may include more than database statements.
     advisory_lock_seconds: float = 90

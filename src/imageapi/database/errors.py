@@ -1,15 +1,15 @@
-"""What the database can answer instead of what was asked.
+"""Errors that callers of the database must expect.
 
 ::
 
     DatabaseError
-    ├── DatabaseUnavailable        nobody answers, or not now: asking again may help
-    ├── SchemaOutdated      the tables are not those of this version
+    ├── DatabaseUnavailable     the database does not answer now; trying again may help
+    ├── SchemaOutdated          the tables are not those of this version
     ├── DuplicateRecord         two records of one import are of the same image
-    ├── ImageNotFound       the album has no such image
-    └── ImageChanged        the image is no longer as the one who changes it has seen it
+    ├── ImageNotFound           the album has no such image
+    └── ImageChanged            the image is not at the version that the change expects
 
-    ChangeNotRecorded       a mistake of this program, and no answer of the database
+    ChangeNotRecorded           a mistake in this program, so not a DatabaseError
 """
 
 from collections.abc import Sequence
@@ -17,25 +17,28 @@ from uuid import UUID
 
 
 class DatabaseError(Exception):
-    """``str()`` is a sentence without SQL, addresses or secrets."""
+    """Base of these errors. ``str()`` is a sentence without SQL, addresses or secrets."""
 
 
 class DatabaseUnavailable(DatabaseError):
-    """The database does not answer, or takes no more connections."""
+    """The database does not answer, or accepts no more connections."""
 
     def __init__(self) -> None:
         super().__init__("The database does not answer.")
 
 
 class SchemaOutdated(DatabaseError):
-    """The database is there, but not migrated to this version."""
+    """The database answers, but its schema is not that of this version."""
 
     def __init__(self) -> None:
         super().__init__("The database's schema is not current; run: imageapi migrate")
 
 
 class DuplicateRecord(DatabaseError):
-    """Records ``first`` and ``second`` (counted from 0 over the whole import) are one image."""
+    """Two records of one import are of the same image.
+
+    ``first`` and ``second`` are their numbers, counted from 0 over all files of the import.
+    """
 
     def __init__(self, first: int, second: int) -> None:
         super().__init__(f"record {second} is of the same image as record {first}")
@@ -44,7 +47,10 @@ class DuplicateRecord(DatabaseError):
 
 
 class ImageNotFound(DatabaseError):
-    """The album has none of this id, or only in its trash; ``missing`` names those asked for."""
+    """The album has no such image, or has it only in its trash.
+
+    ``missing`` lists the ids that were not found, where several were requested.
+    """
 
     def __init__(self, missing: Sequence[UUID] = ()) -> None:
         named = ", ".join(map(str, missing))
@@ -53,7 +59,7 @@ class ImageNotFound(DatabaseError):
 
 
 class ImageChanged(DatabaseError):
-    """The image's version is not the one that the change was made for."""
+    """The image's version is not one that the change expects."""
 
     def __init__(self) -> None:
         super().__init__("The image has changed since it was read.")
@@ -62,7 +68,7 @@ class ImageChanged(DatabaseError):
 class ChangeNotRecorded(RuntimeError):
     """A change of an album wrote rows and recorded no event after them.
 
-    A programming mistake, so it is no DatabaseError: clients get the answer to any unexpected
+    A programming mistake, so it is no DatabaseError: clients get the response to any unexpected
     error. Without the event the album's version would stay, and caches would show the old images.
     """
 

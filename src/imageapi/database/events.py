@@ -1,4 +1,4 @@
-"""What happened to an album: its events, one for every change."""
+"""Reads the events of albums. Every change of an album has recorded one."""
 
 from collections.abc import AsyncGenerator, Sequence
 from dataclasses import dataclass
@@ -9,15 +9,16 @@ from uuid import UUID
 import asyncpg
 from sqlalchemy import ColumnElement, Select, Text, bindparam, func, select
 
-from imageapi.database.engine import Database, Statement
+from imageapi.database.engine import Database
+from imageapi.database.statement import Statement
 from imageapi.database.tables import events
 
-#: So many events are in memory at once, and so many bytes of them: but for a single one that is
-#: larger, since each may tell of a thousand images and all their tags.
+#: Limits for one chunk, in rows and bytes. A single event may exceed the byte limit: it can list
+#: 1,000 images with all their tags.
 MAX_CHUNK_EVENTS = 100
 MAX_CHUNK_BYTES = 1024 * 1024
-#: No album will ever get beyond it.
-LAST_VERSION = 2**63 - 1
+#: The largest version that PostgreSQL's bigint can hold.
+MAX_VERSION = 2**63 - 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,44 +57,56 @@ _EVENTS = Statement(
 )
 
 
-def _find_last_within(sizes: Sequence[asyncpg.Record], max_bytes: int) -> int:
-    """The version of the last event that the bytes have room for, the first one's at least."""
+def _choose_last_version(sizes: Sequence[asyncpg.Record], max_bytes: int) -> int:
+    """Return the version of the last event that fits into ``max_bytes``, at least the first one's.
+
+    ``sizes`` are rows of a version and the bytes of its two texts, in the order of the versions.
+    """
     last: int = sizes[0][0]
-    taken = 0
+    total_bytes = 0
     for version, *parts in sizes:
-        taken += sum(parts)
-        if taken > max_bytes:
+        total_bytes += sum(parts)
+        if total_bytes > max_bytes:
             break
         last = version
     return last
 
 
 class AlbumEvents:
-    """The events of albums, oldest first; none for an album that was never seen."""
+    """Reads the events of albums, oldest first. An unknown album has none.
+
+    All methods raise DatabaseUnavailable.
+    """
 
     def __init__(self, database: Database) -> None:
         self._database = database
 
-    async def versions(self, album_id: str, after: int, most: int) -> list[int]:
-        """The versions of the album's next events after this one."""
-        rows = await self._database.read(_EVENT_VERSIONS, album_id=album_id, after=after, rows=most)
+    async def list_versions(self, album_id: str, after: int, limit: int) -> list[int]:
+        """Return the versions of at most ``limit`` events that follow the version ``after``."""
+        rows = await self._database.read(
+            _EVENT_VERSIONS, album_id=album_id, after=after, rows=limit
+        )
         return [row[0] for row in rows]
 
-    async def chunks(
-        self, album_id: str, after: int, last: int = LAST_VERSION
+    async def iterate_chunks(
+        self, album_id: str, after: int, last: int = MAX_VERSION
     ) -> AsyncGenerator[list[Event], None]:
-        """The events after a version up to ``last``, oldest first, as `Images.chunks`."""
+        """Yield the events after the version ``after`` up to ``last``, in chunks of bounded size.
+
+        Sizes are read before texts, so that no chunk is larger than the limits above. No connection
+        is in use between two chunks, as in `Images.iterate_chunks`.
+        """
         while after < last:
             sizes = await self._database.read(
                 _EVENT_SIZES, album_id=album_id, after=after, rows=MAX_CHUNK_EVENTS
             )
             if not sizes:
                 return
-            end = min(last, _find_last_within(sizes, MAX_CHUNK_BYTES))
+            chunk_end = min(last, _choose_last_version(sizes, MAX_CHUNK_BYTES))
             rows = await self._database.read(
-                _EVENTS, album_id=album_id, after=after, last=end, rows=MAX_CHUNK_EVENTS
+                _EVENTS, album_id=album_id, after=after, last=chunk_end, rows=MAX_CHUNK_EVENTS
             )
             yield [Event(*row) for row in rows]
-            if len(sizes) < MAX_CHUNK_EVENTS and end >= sizes[-1][0]:
+            if len(sizes) < MAX_CHUNK_EVENTS and chunk_end >= sizes[-1][0]:
                 return
-            after = end
+            after = chunk_end

@@ -1,34 +1,37 @@
-"""Bringing a database to the schema of this version, whoever else is about to do the same."""
+"""Migrates the database to the schema of this version, and checks that it has it."""
 
 from pathlib import Path
 
 from sqlalchemy import Connection, column, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
-from imageapi.database.engine import Database, Statement
+from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
+from imageapi.database.statement import Statement
 from imageapi.database.tables import SCHEMA_VERSION
 
-#: Any number that no other program on the database is likely to lock.
-_LOCK = 0x696D6167
-_CURRENT = Statement(select(column("version_num")).select_from(table("alembic_version")))
+#: The key of the advisory lock: any number that no other program on the database is likely to use.
+_LOCK_KEY = 0x696D6167
+_SELECT_VERSION = Statement(select(column("version_num")).select_from(table("alembic_version")))
 
 
 def find_scripts() -> Path:
-    """The folder of the migrations: within the wheel, or beside ``src`` in a checkout."""
+    """Return the folder of the migrations: in the package, or beside ``src`` in a checkout."""
     packaged = Path(__file__).parent / "migrations"
     return packaged if packaged.is_dir() else Path(__file__).parents[3] / "alembic"
 
 
 async def migrate(database: Database, target: str = "head") -> bool:
-    """Bring the schema to ``target``; return whether there was anything to do.
+    """Migrate the schema to ``target``; return whether it changed.
 
-    All of it is one transaction under a lock: of several that migrate at once one does the work,
-    and the others find it done. Changes of albums that are under way are waited for, and further
-    ones wait: each begins with its album, as this does, so that neither undoes the other.
+    All migrations run in one transaction under an advisory lock: where several processes migrate at
+    once, one does the work, and the others find it done.
+
+    It also locks the table of albums. So it waits for running changes of albums, and later ones
+    wait for it. Changes lock their album first too, so that the two cannot deadlock.
     """
     async with database.transaction() as connection:
-        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK})
+        await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_KEY})
         before = await _read_version(connection)
         if target == "head" and before == SCHEMA_VERSION:
             return False
@@ -39,22 +42,22 @@ async def migrate(database: Database, target: str = "head") -> bool:
 
 
 async def check_schema(database: Database) -> None:
-    """Return where the schema is current; raise SchemaOutdated, or DatabaseUnavailable."""
-    rows = await database.read(_CURRENT)
+    """Raise SchemaOutdated unless the schema is current; raise DatabaseUnavailable."""
+    rows = await database.read(_SELECT_VERSION)
     if [row["version_num"] for row in rows] != [SCHEMA_VERSION]:
         raise SchemaOutdated
 
 
 async def _read_version(connection: AsyncConnection) -> str | None:
-    there = await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
-    if not there:
+    has_table = await connection.scalar(text("SELECT to_regclass('alembic_version') IS NOT NULL"))
+    if not has_table:
         return None
     version: str | None = await connection.scalar(text("SELECT version_num FROM alembic_version"))
     return version
 
 
 def _run_alembic(connection: Connection, target: str) -> None:
-    # Alembic is slow to import, and seldom needed: most starts find the schema current.
+    # Imported here because Alembic is slow to import and most starts find the schema current.
     from alembic import command  # noqa: PLC0415
     from alembic.config import Config  # noqa: PLC0415
 

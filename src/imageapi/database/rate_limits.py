@@ -1,8 +1,9 @@
-"""How often somebody may ask, counted in PostgreSQL, so that all workers and machines agree.
+"""Rate limits, counted in PostgreSQL so that all workers and machines share them.
 
-The generic cell rate algorithm: a row says until when what was granted has used its rate up. As
-many as the rate names may come at once; then one more each time its part of the period is over.
-The table is not logged: after a crash of PostgreSQL counting begins anew.
+Allows a burst of ``count`` requests, then one more every ``period / count`` seconds: the generic
+cell rate algorithm (GCRA). ``rates.until`` is the time until which the granted requests use the
+rate: each moves it one interval ahead, and it must not lie more than a period ahead of now. The
+table is unlogged, so after a crash of PostgreSQL counting starts from zero.
 """
 
 import asyncio
@@ -12,30 +13,31 @@ from typing import Never
 
 from sqlalchemy import text
 
-from imageapi.database.engine import Database, Statement
+from imageapi.database.engine import Database
 from imageapi.database.errors import DatabaseUnavailable
+from imageapi.database.statement import Statement
 
-#: How often rows that no longer hold anybody back are removed, in seconds.
+#: How often rows whose time is over are deleted.
 _SWEEP_SECONDS = 60
 _SUBJECT_BYTES = 16
 
-# Every part says now(): the one moment of the statement.
-_END = "now() + make_interval(secs => :period)"
-#: Until when it is used up. What lies beyond the period was never granted by this rate: it was
-#: another before, or the clock has been set back.
-_USED = f"CASE WHEN rate.until > {_END} THEN now() ELSE greatest(rate.until, now()) END"
-_NEXT = f"{_USED} + make_interval(secs => :part)"
-_COUNT = Statement(
+# now() is the same moment in the whole statement.
+_END = "now() + make_interval(secs => :period_seconds)"
+#: The time from which the next interval counts. A time after the end of the period was not granted
+#: under this rate: the rate was another one then, or the clock was set back. It is ignored.
+_START = f"CASE WHEN rate.until > {_END} THEN now() ELSE greatest(rate.until, now()) END"
+_NEXT = f"{_START} + make_interval(secs => :interval_seconds)"
+_COUNT_REQUEST = Statement(
     text(
         "INSERT INTO rates AS rate (subject, until, granted)"  # noqa: S608 - of constants
-        " VALUES (:subject, now() + make_interval(secs => :part), true)"
+        " VALUES (:subject, now() + make_interval(secs => :interval_seconds), true)"
         " ON CONFLICT (subject) DO UPDATE SET"
         f" granted = {_NEXT} <= {_END},"
         f" until = CASE WHEN {_NEXT} <= {_END} THEN {_NEXT} ELSE rate.until END"
         " RETURNING granted, extract(epoch FROM until - now())::double precision"
     )
 )
-_SWEEP = Statement(
+_DELETE_EXPIRED = Statement(
     text(
         "DELETE FROM rates WHERE subject IN (SELECT subject FROM rates"
         " WHERE until < now() LIMIT 10000 FOR UPDATE SKIP LOCKED)"
@@ -45,14 +47,14 @@ _SWEEP = Statement(
 
 @dataclass(frozen=True, slots=True)
 class Rate:
-    """So many in so many seconds."""
+    """At most ``count`` requests in ``seconds``."""
 
     count: int
     seconds: float
 
 
 class RateExceeded(Exception):
-    """The rate is used up; in ``seconds`` there will be room for one more."""
+    """The rate is used up; the next request is allowed in ``seconds``."""
 
     def __init__(self, seconds: float) -> None:
         super().__init__("That was too often.")
@@ -60,31 +62,38 @@ class RateExceeded(Exception):
 
 
 class RateLimiter:
-    """Counts those of one kind (``user``, ``address``) against one rate."""
+    """Counts the requests of each name against one rate. ``kind`` is ``user`` or ``address``."""
 
     def __init__(self, database: Database, kind: str, rate: Rate) -> None:
         self._database = database
         self._kind = kind
         self._rate = rate
 
-    async def count(self, name: str) -> None:
-        """Count one more of this name; raises RateExceeded, DatabaseUnavailable."""
-        # Kept as a digest: the name may be anything, and is nobody's business.
-        told = f"{self._kind}:{name}".encode(errors="surrogatepass")
-        subject = blake2b(told, digest_size=_SUBJECT_BYTES).hexdigest()
-        part, period = self._rate.seconds / self._rate.count, self._rate.seconds
-        [(is_granted, held_seconds)] = await self._database.read(
-            _COUNT, subject=subject, part=part, period=period
+    async def count_request(self, name: str) -> None:
+        """Count one request of this name; raise RateExceeded, DatabaseUnavailable."""
+        # Hashed: the name is client-supplied, of any length, and may be personal data.
+        qualified = f"{self._kind}:{name}".encode(errors="surrogatepass")
+        subject = blake2b(qualified, digest_size=_SUBJECT_BYTES).hexdigest()
+        period_seconds = self._rate.seconds
+        interval_seconds = period_seconds / self._rate.count
+        [(is_granted, used_seconds)] = await self._database.read(
+            _COUNT_REQUEST,
+            subject=subject,
+            interval_seconds=interval_seconds,
+            period_seconds=period_seconds,
         )
         if not is_granted:
-            raise RateExceeded(max(held_seconds + part - period, 0.0))
+            raise RateExceeded(max(used_seconds + interval_seconds - period_seconds, 0.0))
 
 
 async def sweep_forever(database: Database) -> Never:
-    """Remove what holds nobody back any more, now and again, until cancelled."""
+    """Delete rows whose time is over, every ``_SWEEP_SECONDS``, until cancelled.
+
+    While the database does not answer, it just tries again next time.
+    """
     while True:
         await asyncio.sleep(_SWEEP_SECONDS)
         try:
-            await database.read(_SWEEP)
+            await database.read(_DELETE_EXPIRED)
         except DatabaseUnavailable:
             continue

@@ -1,12 +1,16 @@
-"""The tables. Every primary key starts with the album, so that they can be distributed by it.
+"""The tables of the database, as the newest migration leaves them.
 
-Only ``rates`` is of no album: it counts those who ask, and may be lost.
+Every primary key starts with the album, so that tables can be distributed by it. Only ``rates``
+belongs to no album: it holds the state of the rate limits, which may be lost.
 
-``images.record`` is the exact JSON text that clients are sent (``json`` keeps it, ``jsonb`` would
-reorder its keys); the other columns are what is searched and sorted by, or never sent: where the
-picture lies in the store, the key of its asset paths, its digest (SHA-256 of the content).
-``albums.rendering`` says what its records' texts were rendered by: where that has changed, they
-are rendered anew. ``events`` holds one row for each change of an album, written with it.
+``images.record`` is the exact JSON text that clients are sent (``json`` preserves it, ``jsonb``
+would reorder its keys). The other columns are for searching and sorting, or internal: the name of
+the picture in the store, the key of its asset paths, its digest (SHA-256 of the content).
+
+``albums.rendering`` is the name of the serializer that made the texts of the album's records. Where
+it is not the current one, `reserialize` makes them again.
+
+``events`` has one row for each change of an album, inserted in the transaction of the change.
 """
 
 from sqlalchemy import (
@@ -27,12 +31,13 @@ from sqlalchemy import (
 )
 from sqlalchemy.dialects.postgresql import ARRAY, JSON
 
-#: The newest migration; a test compares it with ``alembic/versions``.
+#: The revision of the newest migration; a test compares it with ``alembic/versions``.
 SCHEMA_VERSION = "0004"
 
-#: Predicates of partial indexes, so written only here.
-THERE = text("deleted_at IS NULL")
-#: An image that nobody has tagged.
+#: An image that is not in the trash. This and the next are also predicates of partial indexes. An
+#: index serves only statements with its predicate, so both use the same text.
+NOT_DELETED = text("deleted_at IS NULL")
+#: An image of the queue: without tags, and not in the trash.
 UNTAGGED = text("tags = '{}' AND deleted_at IS NULL")
 
 metadata = MetaData(
@@ -73,7 +78,7 @@ images = Table(
     PrimaryKeyConstraint("album_id", "public_id"),
     ForeignKeyConstraint(["album_id"], ["albums.album_id"]),
     Index("ix_images_queue", "album_id", "created_at", "public_id", postgresql_where=UNTAGGED),
-    Index("ix_images_there", "album_id", "created_at", "public_id", postgresql_where=THERE),
+    Index("ix_images_there", "album_id", "created_at", "public_id", postgresql_where=NOT_DELETED),
     Index(
         "ix_images_trash",
         "album_id",

@@ -1,4 +1,4 @@
-"""Whole lists of untagged images, kept as the bytes that clients are sent while they hold."""
+"""Caches whole lists of untagged images, as the bytes that clients are sent."""
 
 from contextlib import aclosing
 from dataclasses import dataclass, field
@@ -12,18 +12,20 @@ from imageapi.database.engine import Database
 from imageapi.database.images import MAX_CHUNK_RECORDS, UNTAGGED_ONLY, Images
 from imageapi.single_flight import SingleFlight
 
-#: What all lists that are kept may take, in bytes of their plain text, and how many there may be.
+#: Limits of the cache: the bytes of all texts together, without their encoded forms, and the number
+#: of lists, because small lists take memory besides their texts.
 MAX_CACHE_BYTES = 16 * 1024 * 1024
 MAX_LISTS = 2048
-#: A list that takes more is not kept.
+#: A longer list is not cached.
 MAX_LIST_BYTES = 1024 * 1024
 
 
 @dataclass(slots=True)
 class CachedList:
-    """An album's whole queue as a JSON array, as of the album's ``version`` or later.
+    """All untagged images of an album as a JSON array, as of the album's ``version`` or later.
 
-    ``encoded`` is for whoever sends it: ready answers, by the encodings that are accepted.
+    In ``encoded`` the sender may store responses, by the Accept-Encoding they were made for. They
+    go with the list when it is replaced or evicted.
     """
 
     version: int
@@ -32,10 +34,10 @@ class CachedList:
 
 
 class UntaggedCache:
-    """The queues of albums, always as of a moment after they were asked for.
+    """Caches the lists of untagged images, and never returns one older than the call.
 
-    A list is read anew when its album's version is another than the one it was read at: every
-    change of an image raises that, in the same transaction.
+    Each call reads the album's version first. Every change of an image raises it in the same
+    transaction, so that a list read at this version is the current one.
     """
 
     def __init__(self, database: Database) -> None:
@@ -45,11 +47,14 @@ class UntaggedCache:
         self._generation = 0
         self._reads = SingleFlight[tuple[str, int], CachedList | None]()
 
-    async def get(self, album_id: str) -> CachedList | None:
-        """Return the album's list, None if it is too long to cache; raises DatabaseUnavailable."""
-        version = await self._versions.get(album_id)
+    async def find_list(self, album_id: str) -> CachedList | None:
+        """Return the album's list, None if it is too long to cache; raises DatabaseUnavailable.
+
+        An unknown album has an empty list.
+        """
+        version = await self._versions.find_version(album_id)
         if self._generation != self._versions.generation:
-            self._forget_all()
+            self._clear()
         if version is None:
             return _EMPTY
         cached = self._lists.get(album_id)
@@ -58,12 +63,12 @@ class UntaggedCache:
         return await self._reads.run((album_id, version), partial(self._read, album_id, version))
 
     async def close(self) -> None:
-        """Leave the server."""
+        """Close the connection to the database."""
         await self._versions.close()
 
     async def _read(self, album_id: str, version: int) -> CachedList | None:
         generation = self._generation
-        async with aclosing(self._images.chunks(album_id, UNTAGGED_ONLY)) as chunks:
+        async with aclosing(self._images.iterate_chunks(album_id, UNTAGGED_ONLY)) as chunks:
             records = await anext(chunks)
         if len(records) == MAX_CHUNK_RECORDS:
             return None
@@ -77,8 +82,12 @@ class UntaggedCache:
                 self._lists.popitem()
         return current
 
-    def _forget_all(self) -> None:
-        """The same version may be another list: another database may have lost changes."""
+    def _clear(self) -> None:
+        """Forget all lists, because versions come from a new connection.
+
+        It may lead to another database, which has lost changes. There the same version may stand
+        for another list.
+        """
         self._generation = self._versions.generation
         self._lists.clear()
         self._reads.clear()

@@ -86,7 +86,7 @@ class Admission:
             raise MisdirectedRequest
         rate_limiter: RateLimiter | None = self._state.address_rate_limiter
         if rate_limiter is not None and scope.get("client"):
-            await rate_limiter.count(get_network(scope["client"][0]))
+            await rate_limiter.count_request(get_network(scope["client"][0]))
 
 
 def is_trusted_host(host: str, trusted_hosts: Sequence[str]) -> bool:
