@@ -1,12 +1,16 @@
 """Albums in from files and out again: equal, all or nothing, and in little memory."""
 
+import asyncio
+import gc
 import json
 import os
 import random
 import signal
 import subprocess
+import threading
 import time
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Iterator, Sequence
+from contextlib import aclosing
 from pathlib import Path
 from typing import Any
 from zoneinfo import ZoneInfo
@@ -24,8 +28,9 @@ from imageapi.database.engine import Database
 from imageapi.database.errors import DuplicateRecord
 from imageapi.database.images import Images
 from imageapi.database.tables import albums, events, images
-from imageapi.transfer.parts import PART_BYTES
-from imageapi.transfer.record_reader import Reader
+from imageapi.transfer import record_import, record_reader
+from imageapi.transfer.record_import import ImportRefused
+from imageapi.transfer.record_reader import RecordReader
 from in_process import InProcess
 
 
@@ -108,16 +113,55 @@ def test_odd_tags_come_back(
 
 
 @pytest.mark.every_way
-def test_large_file_is_read_in_parts(
-    imageapi: Command, in_process: InProcess, tmp_path: Path, album: str
+def test_large_file_is_read_in_batches(
+    in_process: InProcess, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, album: str
 ) -> None:
+    monkeypatch.setattr(record_reader, "BATCH_CHARACTERS", 300_000)
     given = records(album, 2500)
     file = written(tmp_path / "a.json", given)
-    assert Path(file).stat().st_size > 5 * PART_BYTES
-    assert imageapi("import", file).stdout == b"images added: 2500, there already: 0\n"
+    assert Path(file).stat().st_size > 5 * 300_000
+    assert in_process("import", file).stdout == b"images added: 2500, there already: 0\n"
     assert exported(in_process, album) == given
     bad = written(tmp_path / "b.json", [*given, record(album, 2501, rotation=7)])
-    assert b"b.json: record 2500: rotation: " in imageapi("import", bad).stderr
+    assert b"b.json: record 2500: rotation: " in in_process("import", bad).stderr
+
+
+async def test_next_batch_is_read_while_the_last_is_added() -> None:
+    is_read, main = threading.Event(), threading.get_ident()
+
+    def batches() -> Iterator[CopyLines]:
+        yield CopyLines(1, b"first")
+        assert threading.get_ident() != main
+        is_read.set()
+        yield CopyLines(1, b"second")
+
+    async with aclosing(record_import._read_ahead(batches())) as ahead:
+        assert await anext(ahead) == CopyLines(1, b"first")
+        assert await asyncio.to_thread(is_read.wait, 10)
+        assert [each async for each in ahead] == [CopyLines(1, b"second")]
+
+
+async def test_error_of_a_batch_that_is_not_wanted_any_more_is_dropped() -> None:
+    """Where the database fails first, asyncio must not print what the next batch raised."""
+    is_read = threading.Event()
+
+    def batches() -> Iterator[CopyLines]:
+        yield CopyLines(1, b"first")
+        is_read.set()
+        raise ImportRefused
+
+    unhandled: list[dict[str, Any]] = []
+    asyncio.get_running_loop().set_exception_handler(lambda _, context: unhandled.append(context))
+    try:
+        async with aclosing(record_import._read_ahead(batches())) as ahead:
+            await anext(ahead)
+            await asyncio.to_thread(is_read.wait, 10)
+            await asyncio.sleep(0.01)
+        del ahead
+        gc.collect()
+    finally:
+        asyncio.get_running_loop().set_exception_handler(None)
+    assert unhandled == []
 
 
 @pytest.mark.parametrize("present", [(), (1,), range(4)])
@@ -134,11 +178,13 @@ async def test_record_twice_is_found_across_batches(
     await add(record(album, number) for number in present)
     monkeypatch.setattr(bulk_import, "BATCH_BYTES", 1)
     serializer = RecordSerializer(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
-    reader = Reader(serializer, None)
+    reader = RecordReader(serializer, None)
 
     async def incoming() -> AsyncIterator[CopyLines]:
         for numbers in ((0, 1), (2, 3), twice):
-            yield reader.read(json.dumps([record(album, each) for each in numbers]).encode())
+            array = json.dumps([record(album, each) for each in numbers]).encode()
+            for lines in reader.read([array]):
+                yield lines
 
     with pytest.raises(DuplicateRecord) as refused:
         await bulk_import.add_images(database, incoming(), serializer.name)
@@ -155,12 +201,13 @@ async def test_images_of_an_album_share_events_over_batches(
     monkeypatch.setattr(bulk_import, "BATCH_BYTES", 1)
     monkeypatch.setattr(bulk_import, "MAX_EVENT_IMAGES", 3)
     serializer = RecordSerializer(ZoneInfo("UTC"), {"full": 3, "large": 2, "mini": 1})
-    reader = Reader(serializer, None)
+    reader = RecordReader(serializer, None)
 
     async def incoming() -> AsyncIterator[CopyLines]:
         for first in (0, 4, 8):
             both = [record(each, first + n) for n in range(4) for each in (album, other)]
-            yield reader.read(json.dumps(both).encode())
+            for lines in reader.read([json.dumps(both).encode()]):
+                yield lines
 
     added = await bulk_import.add_images(database, incoming(), serializer.name)
     assert (added.added, added.present) == (23, 1)

@@ -1,25 +1,22 @@
-"""Records read in parts, by several processes: what comes out is what stands in the file."""
+"""Records read at two speeds: both give the same lines, or the same refusal."""
 
 import json
-import os
-import signal
-from collections.abc import AsyncIterator, Iterator
+from collections.abc import Iterator
 from typing import Any
 from zoneinfo import ZoneInfo
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from factories import changed, record
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.database.copy_format import CopyLines, NewImage, format_lines
-from imageapi.transfer import parts as cutting
-from imageapi.transfer.parts import joined, parts
-from imageapi.transfer.readers import ReaderDied, Readers
-from imageapi.transfer.record_reader import InvalidPart, Reader
+from imageapi.transfer import record_reader
+from imageapi.transfer.json_array import Element, read_array
+from imageapi.transfer.record_reader import RecordReader, RecordRefused
 
-READER = Reader(
+READER = RecordReader(
     RecordSerializer(ZoneInfo("Europe/Paris"), {"full": 9, "large": 6, "mini": 3}), None
 )
 
@@ -29,60 +26,10 @@ values = st.recursive(
     lambda inner: st.lists(inner, max_size=3) | st.dictionaries(texts, inner, max_size=3),
     max_leaves=8,
 )
-#: Lists of objects within an element look like elements, and begin with the same key.
-objects = st.fixed_dictionaries(
-    {"id": texts}, optional={"faces": st.lists(st.just({"id": "}, {"}), max_size=3), "x": values}
-)
-
-
-@pytest.fixture(autouse=True)
-def small_parts(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "PART_BYTES", 40)
 
 
 def chunks(text: bytes, size: int) -> Iterator[bytes]:
     return (text[start : start + size] for start in range(0, len(text), size))
-
-
-def arrays(cut: Iterator[bytes]) -> Iterator[Any]:
-    """The array of each part, or of several that make one only together."""
-    part = b""
-    for following in cut:
-        part = joined(part, following) if part else following
-        try:
-            yield json.loads(part)
-        except json.JSONDecodeError:
-            continue
-        part = b""
-    assert not part
-
-
-@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
-@given(st.lists(objects, max_size=12), st.integers(1, 100), st.sampled_from([None, 0, 2]))
-def test_parts_make_the_whole_array(array: list[Any], size: int, indent: int | None) -> None:
-    text = json.dumps(array, indent=indent).encode()
-    assert [each for one in arrays(parts(chunks(text, size))) for each in one] == array
-
-
-def test_many_elements_are_many_parts() -> None:
-    text = json.dumps([{"id": number} for number in range(100)]).encode()
-    assert len(list(parts(chunks(text, 64)))) > 10
-
-
-def test_text_without_end_is_not_read_on(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(cutting, "LARGEST_PART_BYTES", 10_000)
-    read = 0
-
-    def endless() -> Iterator[bytes]:
-        nonlocal read
-        while True:
-            read += 1000
-            yield b" " * 1000
-
-    (part,) = parts(endless())
-    assert read <= 11_000
-    with pytest.raises(InvalidPart):
-        READER.read(part)
 
 
 RECORDS = [
@@ -95,15 +42,25 @@ RECORDS = [
 ]
 
 
-def read_slowly(part: bytes) -> CopyLines:
-    return format_lines(READER._one_by_one(part))
+def elements(records: bytes) -> Iterator[Element]:
+    return read_array(iter([records.decode()]))
 
 
-def test_records_are_read_at_once_and_alike() -> None:
-    part = json.dumps(RECORDS).encode()
-    quickly = READER._at_once(part)
-    assert quickly is not None
-    assert format_lines(quickly) == read_slowly(part)
+def read(records: bytes) -> CopyLines:
+    """All of the lines at once."""
+    batches = list(READER.read([records]))
+    return CopyLines(sum(each.count for each in batches), b"".join(each.text for each in batches))
+
+
+def read_strictly(records: bytes) -> CopyLines:
+    return format_lines([READER._read_strictly(element) for element in elements(records)])
+
+
+def test_records_are_read_fast_and_alike() -> None:
+    text = json.dumps(RECORDS).encode()
+    fast = [READER._read_fast(element) for element in elements(text)]
+    assert None not in fast
+    assert format_lines(filter(None, fast)) == read_strictly(text) == read(text)
 
 
 @pytest.mark.parametrize(
@@ -122,18 +79,58 @@ def test_records_are_read_at_once_and_alike() -> None:
         '{"a":01}',
     ],
 )
-def test_what_no_record_may_hold_is_refused_as_one_by_one(text: str) -> None:
-    part = json.dumps([RECORDS[0], RECORDS[1] | {"exifs": "<exifs>"}]).replace('"<exifs>"', text)
-    assert READER._at_once(part.encode()) is None
-    with pytest.raises(InvalidPart) as refused:
-        READER.read(part.encode())
+def test_what_no_record_may_hold_is_refused_strictly(text: str) -> None:
+    array = json.dumps([RECORDS[0], RECORDS[1] | {"exifs": "<exifs>"}])
+    array = array.replace('"<exifs>"', text)
+    with pytest.raises(RecordRefused) as refused:
+        read(array.encode())
     assert refused.value.index == 1
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"a":1,"a":2}',
+        '{"a":{"b":"","b":""}}',
+        r'{"a":1,"a":"\u0022\u0022"}',
+        '{"a":NaN}',
+        '{"a":1e999}',
+        '{"a":-1e999}',
+        r'{"a":"\u0000"}',
+        r'{"\ud800":1}',
+        r'{"\udfff":1}',
+        r'{"a":"\ud800"}',
+        r'{"a":[{"\ud800":"\udc00"}]}',
+        '{"a":' + "[" * 40 + "]" * 40 + "}",
+    ],
+)
+def test_what_the_fast_way_would_take_is_not_read_by_it(text: str) -> None:
+    array = json.dumps([RECORDS[1] | {"exifs": "<exifs>"}]).replace('"<exifs>"', text)
+    (element,) = elements(array.encode())
+    assert READER._read_fast(element) is None
+
+
+@pytest.mark.parametrize("half", [r"\ud83d", r"\ude00", r"\udfff\ud800"])
+@pytest.mark.parametrize("field", ["infos.x", "infos.location.x", "infos.etag", "exifs.x"])
+def test_half_a_surrogate_pair_is_refused_wherever_it_is(field: str, half: str) -> None:
+    in_a_value = json.dumps([changed(RECORDS[1], field, "<half>")]).replace("<half>", half)
+    in_a_key = json.dumps([changed(RECORDS[1], f"{field}<half>", 1)]).replace("<half>", half)
+    for array in (in_a_value, in_a_key):
+        with pytest.raises(RecordRefused):
+            read(array.encode())
+
+
+def test_surrogate_pair_is_read_fast() -> None:
+    array = json.dumps([changed(RECORDS[1], "exifs", {"a😀": "\N{GRINNING FACE}"})])
+    assert r"\ud83d\ude00" in array
+    (element,) = elements(array.encode())
+    assert READER._read_fast(element) is not None
 
 
 @pytest.mark.parametrize("text", ["{}", "1", "null", '""', "[[]]", "[1]", ""])
 def test_what_is_no_array_of_objects_is_refused(text: str) -> None:
-    with pytest.raises(InvalidPart):
-        READER.read(text.encode())
+    with pytest.raises(RecordRefused):
+        read(text.encode())
 
 
 mutations = st.sampled_from(
@@ -158,73 +155,66 @@ mutations = st.sampled_from(
 )
 
 
-@settings(max_examples=400, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=400)
 @given(st.data(), values, mutations)
-def test_any_text_is_read_alike_at_once_or_not_at_all(
+def test_any_text_is_read_alike_fast_or_not_at_all(
     data: st.DataObject, value: Any, mutation: str
 ) -> None:
     text = json.dumps([RECORDS[3] | {"exifs": {"a": value}, "crop_x": data.draw(values)}])
     at = data.draw(st.integers(0, len(text)))
-    part = (text[:at] + mutation + text[at:] if data.draw(st.booleans()) else text).encode()
-    quickly = READER._at_once(part)
-    if quickly is not None:
-        assert format_lines(quickly) == read_slowly(part)
+    array = (text[:at] + mutation + text[at:] if data.draw(st.booleans()) else text).encode()
+    try:
+        (element,) = elements(array)
+    except ValueError:
+        return  # no array of one object
+    fast = READER._read_fast(element)
+    if fast is not None:
+        assert format_lines([fast]) == read_strictly(array)
 
 
 def test_line_with_a_control_character_is_never_written() -> None:
-    (image,) = READER._one_by_one(json.dumps(RECORDS[:1]).encode())
+    (element,) = elements(json.dumps(RECORDS[:1]).encode())
+    image = READER._read_strictly(element)
     for broken in (image._replace(format="a\tb"), image._replace(tags=["a\nb"])):
         assert isinstance(broken, NewImage)
         with pytest.raises(ValueError, match="control character"):
             format_lines([broken])
 
 
-@pytest.fixture
-async def readers() -> AsyncIterator[Readers]:
-    readers = Readers(READER)
-    yield readers
-    await readers.close()
-    assert all(child._process.returncode is not None for child in readers._children)
-
-
-async def read_all(readers: Readers, parts: Iterator[bytes], into: list[CopyLines]) -> None:
-    async for lines in readers.read(parts):
-        into.append(lines)  # noqa: PERF401 - what came before an error counts
-
-
-async def test_parts_are_answered_in_order_by_several_processes(readers: Readers) -> None:
-    given = [record("a", number) for number in range(300)]
-    for each in given[::7]:
+@pytest.mark.parametrize("size", [1, 5000])
+def test_lines_come_in_batches_and_in_order(monkeypatch: pytest.MonkeyPatch, size: int) -> None:
+    monkeypatch.setattr(record_reader, "BATCH_CHARACTERS", 10_000)
+    records = [record("a", number) for number in range(100)]
+    for each in records[::7]:
         each["infos"]["faces"] = [{"public_id": "x"}] * 40
-    text = json.dumps(given).encode()
-    read: list[CopyLines] = []
-    await read_all(readers, parts(chunks(text, 5000)), read)
-    assert len(read) > 10
-    assert b"".join(lines.text for lines in read) == read_slowly(text).text
-    assert sum(lines.count for lines in read) == 300
+    text = json.dumps(records).encode()
+    batches = list(READER.read(chunks(text, size)))
+    assert len(batches) > 5
+    assert all(len(each.text) < 20_000 for each in batches)
+    assert b"".join(each.text for each in batches) == read_strictly(text).text
+    assert sum(each.count for each in batches) == len(records)
 
 
 @pytest.mark.parametrize("number", [0, 57, 299])
-@pytest.mark.parametrize("change", ["null", '{"a":1} {', '"', "\\"])
-async def test_refusal_is_that_of_one_by_one(readers: Readers, number: int, change: str) -> None:
-    given = [record("a", number) for number in range(300)]
-    given[number] = changed(given[number], "exifs", "<exifs>")
-    text = json.dumps(given).replace('"<exifs>"', change).encode()
-    with pytest.raises(InvalidPart) as one_by_one:
-        READER.read(text)
-    read: list[CopyLines] = []
-    with pytest.raises(InvalidPart) as refused:
-        await read_all(readers, parts(chunks(text, 5000)), read)
-    assert (sum(lines.count for lines in read) + refused.value.index, str(refused.value)) == (
-        one_by_one.value.index,
-        str(one_by_one.value),
-    )
-
-
-async def test_reader_that_is_killed_is_told(readers: Readers) -> None:
-    one = json.dumps([record("a")]).encode()
-    await read_all(readers, iter([one] * 20), [])
-    for child in readers._children:
-        os.kill(child._process.pid, signal.SIGKILL)
-    with pytest.raises(ReaderDied):
-        await read_all(readers, iter([one] * 20), [])
+@pytest.mark.parametrize(
+    ("change", "reason"),
+    [
+        ("null", "exifs: input should be a valid dictionary"),
+        ('{"a":1} {', "is not JSON: "),
+        ('"', "is not JSON: "),
+        ("\\", "is not JSON: "),
+        ("\udcff", "is not UTF-8"),
+    ],
+)
+def test_refusal_names_the_record_whatever_the_batches(
+    monkeypatch: pytest.MonkeyPatch, number: int, change: str, reason: str
+) -> None:
+    monkeypatch.setattr(record_reader, "BATCH_CHARACTERS", 10_000)
+    records = [record("a", number) for number in range(300)]
+    records[number] = changed(records[number], "exifs", "<exifs>")
+    text = json.dumps(records).replace('"<exifs>"', change).encode(errors="surrogateescape")
+    lines: list[CopyLines] = []
+    with pytest.raises(RecordRefused) as refused:
+        lines.extend(READER.read(chunks(text, 5000)))
+    assert refused.value.index == number
+    assert str(refused.value).startswith(reason)

@@ -1,7 +1,8 @@
-"""A JSON array read an element at a time, so that its length does not matter.
+"""Reads a JSON array one element at a time: memory does not grow with the array.
 
-The standard library's decoder does the reading; what is added is where each element begins. It
-keeps the kind of every number, and reads NaN where it stands, so that its field can be named.
+The standard library's decoder reads each element and finds its end. It accepts some texts that no
+record may have, so there are two readers: `read_array` is fast and leaves those texts in, and
+`decode_strictly` reads one element again and reports them. Both keep the kind of every number.
 """
 
 import json
@@ -12,15 +13,15 @@ from typing import NamedTuple
 
 from imageapi.records.parse import MAX_JSON_DEPTH
 
-#: One element may be this long, in characters.
 MAX_ELEMENT_CHARACTERS = 4 * 1024 * 1024
-#: NUL, and halves of surrogate pairs: unescaped, the text would be no JSON, or no UTF-8.
+#: NUL, and halves of surrogate pairs. Unescaped, the text would not be JSON, or not UTF-8.
 _INVALID_UNITS = re.compile(r"\\u(?:0000|[dD][89a-fA-F])")
-_WHITESPACE = " \t\r\n"
+_WHITESPACE = re.compile(r"[ \t\r\n]*")
+_DECODER = json.JSONDecoder()
 
 
 class UnreadableArray(ValueError):
-    """The text is no JSON array of objects; ``index`` is the element it fails at, from 0."""
+    """The text is not a JSON array of objects. ``index`` is the element with the error, from 0."""
 
     def __init__(self, index: int, reason: str) -> None:
         super().__init__(reason)
@@ -28,10 +29,21 @@ class UnreadableArray(ValueError):
 
 
 class Element(NamedTuple):
-    """An object of the array.
+    """An object of the array: its number from 0, its text, and its value.
 
-    ``is_plain`` says that its text has no escaped NUL nor half of a surrogate pair, no
-    number that is not finite, and too few brackets to be nested too deep.
+    Where a key stands twice, ``value`` has the last of its values only.
+    """
+
+    number: int
+    text: str
+    value: dict[str, object]
+
+
+class StrictValue(NamedTuple):
+    """The value of an element without duplicate keys.
+
+    ``is_plain`` means that the text has no escaped NUL, no half of a surrogate pair, no number that
+    is not finite, and too few brackets to be nested too deep.
     """
 
     value: dict[str, object]
@@ -39,9 +51,10 @@ class Element(NamedTuple):
 
 
 def read_array(chunks: Iterable[str]) -> Iterator[Element]:
-    """Yield the objects of the array; raise UnreadableArray where it is not one.
+    """Yield the objects of the array; raise UnreadableArray where the text is not one.
 
-    At most one element and one chunk are held at a time.
+    At most one element and one chunk are in memory at a time. Chunks should not be much shorter
+    than an element: with every chunk the element is decoded again from its start.
     """
     text = _Text(chunks)
     if text.take() != "[":
@@ -61,63 +74,73 @@ def read_array(chunks: Iterable[str]) -> Iterator[Element]:
         raise UnreadableArray(index, "stands behind the array's end")
 
 
+def decode_strictly(element: Element) -> StrictValue:
+    """Decode the element's text again; raise UnreadableArray where an object has a key twice."""
+    numbers = _Numbers()
+    try:
+        value = numbers.decoder.decode(element.text)
+    except _DuplicateKey as error:
+        raise UnreadableArray(element.number, f"has the key {error} twice") from error
+    except RecursionError as error:
+        raise UnreadableArray(element.number, "is nested too deep") from error
+    assert isinstance(value, dict)
+    return StrictValue(value, numbers.are_finite and _is_plain(element.text))
+
+
 class _Text:
-    """What has been read of the chunks and not yet consumed."""
+    """The text that has been read from the chunks and not been consumed."""
 
     def __init__(self, chunks: Iterable[str]) -> None:
         self._chunks = iter(chunks)
         self._buffer = ""
-        self._numbers = _Numbers()
-        self.position = 0
+        self._position = 0
 
     def peek(self) -> str:
-        """The next character that is no white space; empty at the end."""
+        """Return the next character that is not white space, "" at the end of the text."""
         while True:
-            while self.position < len(self._buffer):
-                if (character := self._buffer[self.position]) not in _WHITESPACE:
-                    return character
-                self.position += 1
+            white_space = _WHITESPACE.match(self._buffer, self._position)
+            assert white_space is not None
+            self._position = white_space.end()
+            if self._position < len(self._buffer):
+                return self._buffer[self._position]
             if not self._grow():
                 return ""
 
     def take(self) -> str:
-        """The same, consumed."""
+        """Consume and return the next character that is not white space."""
         character = self.peek()
-        self.position += 1
+        self._position += 1
         return character
 
     def take_object(self, index: int) -> Element:
-        """The object that begins here, consumed; ``index`` is for what is wrong with it."""
+        """Consume and return the object at the current position, which is element ``index``."""
         while True:
             try:
-                self._numbers.are_finite = True
-                value, end = self._numbers.decoder.raw_decode(self._buffer, self.position)
-            except _DuplicateKey as error:
-                raise UnreadableArray(index, f"has the key {error} twice") from error
+                value, end = _DECODER.raw_decode(self._buffer, self._position)
             except RecursionError as error:
                 raise UnreadableArray(index, "is nested too deep") from error
             except json.JSONDecodeError as error:
-                # Perhaps only not all there yet.
-                if len(self._buffer) - self.position > MAX_ELEMENT_CHARACTERS:
+                # The buffer may simply end within the object.
+                if len(self._buffer) - self._position > MAX_ELEMENT_CHARACTERS:
                     raise UnreadableArray(index, "is not JSON, or far too long") from error
                 if not self._grow():
                     raise UnreadableArray(index, f"is not JSON: {error.msg}") from error
             except ValueError as error:  # a number of thousands of digits
                 raise UnreadableArray(index, "holds a number that is too long") from error
             else:
-                assert isinstance(value, dict)
-                text, self.position = self._buffer[self.position : end], end
-                return Element(value, self._numbers.are_finite and _is_plain(text))
+                if end - self._position > MAX_ELEMENT_CHARACTERS:
+                    raise UnreadableArray(index, "is not JSON, or far too long")
+                text, self._position = self._buffer[self._position : end], end
+                return Element(index, text, value)
 
     def _grow(self) -> bool:
         chunk = next(self._chunks, "")
-        self._buffer = self._buffer[self.position :] + chunk
-        self.position = 0
+        self._buffer, self._position = self._buffer[self._position :] + chunk, 0
         return bool(chunk)
 
 
 class _DuplicateKey(Exception):
-    """An object names a key twice: one of the two values would be lost."""
+    """An object has a key twice: one of the two values would be lost."""
 
 
 def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
@@ -129,15 +152,17 @@ def _build_object(pairs: list[tuple[str, object]]) -> dict[str, object]:
 
 
 class _Numbers:
-    """Reads JSON, and notes whether a number is not finite: NaN, or 1e999."""
+    """A JSON decoder that notes whether it read a number that is not finite: NaN, or 1e999."""
 
     def __init__(self) -> None:
         self.are_finite = True
         self.decoder = json.JSONDecoder(
-            object_pairs_hook=_build_object, parse_float=self._float, parse_constant=self._float
+            object_pairs_hook=_build_object,
+            parse_float=self._parse_float,
+            parse_constant=self._parse_float,
         )
 
-    def _float(self, text: str) -> float:
+    def _parse_float(self, text: str) -> float:
         number = float(text)
         self.are_finite &= isfinite(number)
         return number

@@ -1,5 +1,6 @@
-"""Records in the documented shape, from files into the database, all or nothing."""
+"""Imports records in the documented shape from files into the database: all of them or none."""
 
+import asyncio
 import os
 import shutil
 import sys
@@ -15,13 +16,11 @@ from imageapi.database.bulk_import import ImportResult, add_images
 from imageapi.database.copy_format import CopyLines
 from imageapi.database.engine import Database
 from imageapi.database.errors import DuplicateRecord
-from imageapi.transfer.parts import parts
-from imageapi.transfer.readers import ReaderDied, Readers
-from imageapi.transfer.record_reader import InvalidPart, Reader
+from imageapi.transfer.record_reader import RecordReader, RecordRefused
 
 CHUNK_BYTES = 256 * 1024
 
-#: Called with the number of bytes read since it was last called.
+#: Called with the number of bytes read since the last call, not in the event loop's thread.
 ReportProgress = Callable[[int], object]
 
 
@@ -30,13 +29,13 @@ class ImportRefused(Exception):
 
 
 class Importer:
-    """Reads files of records, remembering where it is, so that a refusal can say where."""
+    """Imports files of records. It counts them, so that an error can name file and record."""
 
     def __init__(
         self, serializer: RecordSerializer, album_id: str | None, progress: ReportProgress
     ) -> None:
         self._serializer = serializer
-        self._album_id = album_id
+        self._reader = RecordReader(serializer, album_id)
         self._progress = progress
         self._starts: list[tuple[int, str]] = []
         self._count = 0
@@ -44,64 +43,77 @@ class Importer:
     async def run(
         self, database: Database, sources: Iterable[tuple[str, IO[bytes]]]
     ) -> ImportResult:
-        """Add the records of every source, given as name and open file; raise ImportRefused."""
-        readers = Readers(Reader(self._serializer, self._album_id))
-        try:
-            async with aclosing(self._lines(readers, sources)) as lines:
-                return await add_images(database, lines, self._serializer.name)
-        except DuplicateRecord as error:
-            first, second = self._place(error.first), self._place(error.second)
-            raise ImportRefused(f"{second}: public_id: is that of {first} too") from error
-        finally:
-            await readers.close()
+        """Add the records of all sources, which are pairs of name and open file.
 
-    async def _lines(
-        self, readers: Readers, sources: Iterable[tuple[str, IO[bytes]]]
-    ) -> AsyncGenerator[CopyLines]:
+        Raises ImportRefused, DatabaseUnavailable; nothing is changed then.
+        """
+        try:
+            async with aclosing(_read_ahead(self._read(sources))) as batches:
+                return await add_images(database, batches, self._serializer.name)
+        except DuplicateRecord as error:
+            first, second = self._locate(error.first), self._locate(error.second)
+            raise ImportRefused(f"{second}: public_id: is that of {first} too") from error
+
+    def _read(self, sources: Iterable[tuple[str, IO[bytes]]]) -> Iterator[CopyLines]:
         for name, file in sources:
             self._starts.append((self._count, name))
             try:
-                async with aclosing(readers.read(parts(self._chunks(file)))) as each:
-                    async for lines in each:
-                        yield lines
-                        self._count += lines.count
-            except InvalidPart as error:
-                place = self._place(self._count + error.index)
-                raise ImportRefused(f"{place}: {error}") from error
-            except ReaderDied as error:
-                raise ImportRefused(f"{name}: the process that read it was ended") from error
+                for lines in self._reader.read(self._read_chunks(file)):
+                    self._count += lines.count
+                    yield lines
+            except RecordRefused as error:
+                raise ImportRefused(f"{name}: record {error.index}: {error}") from error
             except OSError as error:
                 raise ImportRefused(f"{name}: {error.strerror or 'cannot be read'}") from error
 
-    def _chunks(self, file: IO[bytes]) -> Iterator[bytes]:
+    def _read_chunks(self, file: IO[bytes]) -> Iterator[bytes]:
         while chunk := file.read(CHUNK_BYTES):
             yield chunk
             self._progress(len(chunk))
 
-    def _place(self, index: int) -> str:
-        """File and record of the image that came as number ``index`` over all files."""
+    def _locate(self, index: int) -> str:
+        """Return file and record of the image that is number ``index`` of all files."""
         start, name = next(each for each in reversed(self._starts) if each[0] <= index)
         return f"{name}: record {index - start}"
 
 
-def open_source(path: Path) -> IO[bytes]:
-    """The file, or standard input for ``-``, open for reading; raises ImportRefused in one line.
+async def _read_ahead(batches: Iterator[CopyLines]) -> AsyncGenerator[CopyLines]:
+    """Yield the batches. A thread reads the next one while the caller uses the last one.
 
-    What comes through a pipe is read to its end first: an import holds its albums, and must not
-    wait for whoever writes.
+    Reading is Python's work and adding is PostgreSQL's, so both go on at the same time.
+    """
+
+    def start_next() -> asyncio.Task[CopyLines | None]:
+        return asyncio.create_task(asyncio.to_thread(next, batches, None))
+
+    upcoming = start_next()
+    try:
+        while (batch := await upcoming) is not None:
+            upcoming = start_next()
+            yield batch
+    finally:
+        upcoming.cancel()
+        await asyncio.gather(upcoming, return_exceptions=True)  # its error is not wanted any more
+
+
+def open_source(path: Path) -> IO[bytes]:
+    """Open a file for reading, or standard input for ``-``; raise ImportRefused.
+
+    A pipe is first read to its end into a temporary file. An import locks its albums, and must not
+    wait for the program at the other end meanwhile.
     """
     if str(path) == "-" and sys.stdin is None:
         raise ImportRefused("standard input: is closed")
     try:
         file = sys.stdin.buffer if str(path) == "-" else path.open("rb")
-        return file if S_ISREG(os.fstat(file.fileno()).st_mode) else _read_to_temporary_file(file)
+        return file if S_ISREG(os.fstat(file.fileno()).st_mode) else _copy_to_temporary_file(file)
     except OSError as error:
         raise ImportRefused(f"{path}: {error.strerror or 'cannot be read'}") from error
 
 
-def _read_to_temporary_file(file: IO[bytes]) -> IO[bytes]:
+def _copy_to_temporary_file(file: IO[bytes]) -> IO[bytes]:
     with file:
-        whole = TemporaryFile()  # noqa: SIM115  # the caller's
-        shutil.copyfileobj(file, whole, CHUNK_BYTES)
-    whole.seek(0)
-    return whole
+        copy = TemporaryFile()  # noqa: SIM115 - the caller closes it
+        shutil.copyfileobj(file, copy, CHUNK_BYTES)
+    copy.seek(0)
+    return copy

@@ -1,106 +1,96 @@
-"""Reads the records of a part, in a process of its own where there are many parts.
+"""Reads the records of a file into lines for COPY, at two speeds.
 
-Nearly all records are read at once by Pydantic's own JSON parser. It takes what this service does
-not, as a key that stands twice; so what it read is compared with the text, and a part that might
-hold any of that is read again an element at a time, which also says what is wrong with it, and
-where.
+The fast way decodes an element and validates it. It accepts some texts that no record may have, for
+example a key that stands twice. So the record it makes is compared with the element's text, and an
+element that may contain such a text is read again with all checks. The second way also says which
+field is wrong, and why.
 """
 
 import codecs
-import gc
-import json
-import sys
-from collections.abc import Iterator, Sequence
-from io import BytesIO
-from typing import IO
-from zoneinfo import ZoneInfo
-
-from pydantic_core import from_json
+from collections.abc import Iterable, Iterator
 
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.database.copy_format import CopyLines, NewImage, format_lines
 from imageapi.records.image import Image
 from imageapi.records.parse import MAX_JSON_DEPTH, InvalidRecord, parse_record
-from imageapi.transfer.json_array import MAX_ELEMENT_CHARACTERS, UnreadableArray, read_array
-from imageapi.workers.job_loop import Job, JobResult, run_job_loop
+from imageapi.transfer.json_array import Element, UnreadableArray, decode_strictly, read_array
 
-CHUNK_BYTES = 64 * 1024
+#: So many characters of records make one batch of lines.
+BATCH_CHARACTERS = 4 * 1024**2
 
-#: Half of a surrogate pair is refused by Pydantic's parser itself.
-_INVALID_TEXTS = ("\\u0000", "NaN", "Infinity")
+#: Texts that a record must not have, or that may stand for a value that it must not have. Pydantic
+#: writes half of a surrogate pair as U+FFFD in some keys, and raises an error everywhere else.
+_SUSPECT_TEXTS = ("\\u0000", "NaN", "Infinity", "\ufffd")
 
 
-class InvalidPart(Exception):
-    """A record of the part cannot be taken: ``str()`` says why, ``index`` is its number, from 0.
+class RecordRefused(Exception):
+    """A record of the file is refused: ``str()`` says why, ``index`` is its number, from 0."""
 
-    ``is_broken`` says that the text is no array: perhaps the part was cut in the wrong place.
-    """
-
-    def __init__(self, index: int, reason: str, *, is_broken: bool = False) -> None:
+    def __init__(self, index: int, reason: str) -> None:
         super().__init__(reason)
         self.index = index
-        self.is_broken = is_broken
 
 
-class Reader:
-    """Reads parts into the lines that are copied into the database.
+class RecordReader:
+    """Reads JSON arrays of records into the lines that are copied into the database.
 
-    Records of another album than ``album_id``, if it is given, are refused.
+    Where ``album_id`` is not None, records of other albums are refused.
     """
 
     def __init__(self, serializer: RecordSerializer, album_id: str | None) -> None:
         self._serializer = serializer
         self._album_id = album_id
 
-    @property
-    def arguments(self) -> list[str]:
-        """What `main` makes the same reader of."""
-        zone, sizes = self._serializer.time_zone.key, self._serializer.sizes
-        return [json.dumps({"time_zone": zone, "sizes": dict(sizes), "album_id": self._album_id})]
+    def read(self, chunks: Iterable[bytes]) -> Iterator[CopyLines]:
+        """Yield the lines of a file's records, in batches; raise RecordRefused.
 
-    def read(self, part: bytes) -> CopyLines:
-        """The lines of the part's records; raises InvalidPart."""
-        images = self._at_once(part)
-        return format_lines(self._one_by_one(part) if images is None else images)
+        At most one batch, one element and one chunk are in memory at a time.
+        """
+        batch: list[NewImage] = []
+        characters = 0
+        for image in self._read_images(chunks):
+            batch.append(image)
+            characters += len(image.record)
+            if characters >= BATCH_CHARACTERS:
+                yield format_lines(batch)
+                batch, characters = [], 0
+        if batch:
+            yield format_lines(batch)
 
-    def _at_once(self, part: bytes) -> list[NewImage] | None:
-        """The records, or None where that is not certain to be what `_one_by_one` says."""
-        if len(part) > MAX_ELEMENT_CHARACTERS or b"\\u0022" in part:
-            return None
-        try:
-            array = from_json(part, allow_inf_nan=False, cache_strings="keys")
-            if not isinstance(array, list):
-                return None
-            images = [
-                build_new_image(self._checked(Image.model_validate(element)), self._serializer)
-                for element in array
-            ]
-        except ValueError:
-            return None
-        return images if _is_complete([image.record for image in images], part) else None
-
-    def _one_by_one(self, part: bytes) -> Iterator[NewImage]:
+    def _read_images(self, chunks: Iterable[bytes]) -> Iterator[NewImage]:
         index = 0
         try:
-            for element in read_array(_decode(BytesIO(part))):
-                image = parse_record(element.value, is_plain=element.is_plain)
-                yield build_new_image(self._checked(image), self._serializer)
+            for element in read_array(_decode_utf8(chunks)):
+                yield self._read_fast(element) or self._read_strictly(element)
                 index += 1
         except InvalidRecord as error:
-            raise InvalidPart(index, str(error)) from error
+            raise RecordRefused(index, str(error)) from error
         except UnreadableArray as error:
-            raise InvalidPart(error.index, str(error), is_broken=True) from error
+            raise RecordRefused(error.index, str(error)) from error
         except UnicodeDecodeError as error:
-            raise InvalidPart(index, "is not UTF-8") from error
+            raise RecordRefused(index, "is not UTF-8") from error
 
-    def _checked(self, image: Image) -> Image:
+    def _read_fast(self, element: Element) -> NewImage | None:
+        """Return the image, or None where `_read_strictly` might return another, or refuse it."""
+        try:
+            image = self._build(Image.model_validate(element.value))
+        except ValueError:
+            return None
+        return image if _is_same(image.record, element.text) else None
+
+    def _read_strictly(self, element: Element) -> NewImage:
+        """Return the image; raise InvalidRecord, UnreadableArray."""
+        value, is_plain = decode_strictly(element)
+        return self._build(parse_record(value, is_plain=is_plain))
+
+    def _build(self, image: Image) -> NewImage:
         if self._album_id not in (None, image.album_id):
             raise InvalidRecord("album_id", f"must be {self._album_id}, the album asked for")
-        return image
+        return build_new_image(image, self._serializer)
 
 
 def build_new_image(image: Image, serializer: RecordSerializer) -> NewImage:
-    """The image as it is added: its record, and what it is searched by."""
+    """Return the row to add for an image: its record, and the columns it is searched by."""
     return NewImage(
         image.album_id,
         image.public_id,
@@ -112,45 +102,31 @@ def build_new_image(image: Image, serializer: RecordSerializer) -> NewImage:
     )
 
 
-def _is_complete(records: Sequence[str], part: bytes) -> bool:
-    """Whether the records hold what the part does, and nothing that is unfit.
+def _is_same(record: str, text: str) -> bool:
+    """Return whether the record certainly has all of the element's text, and nothing invalid.
 
-    A key that stands twice is read once: a text without it has fewer quotes.
+    Where a key stands twice, one of the two is lost, and the record has fewer quotation marks than
+    the text. Escaped ones, which the record has unescaped, could make up for the difference.
     """
-    text = "".join(records)
     return (
-        text.count('"') == part.count(b'"')
-        and not any(unfit in text for unfit in _INVALID_TEXTS)
-        and all(each.count("{") + each.count("[") <= MAX_JSON_DEPTH for each in records)
+        record.count('"') == text.count('"')
+        and "\\u0022" not in text
+        and not any(suspect in record for suspect in _SUSPECT_TEXTS)
+        and record.count("{") + record.count("[") <= MAX_JSON_DEPTH
     )
 
 
-def _decode(file: IO[bytes]) -> Iterator[str]:
+def _decode_utf8(chunks: Iterable[bytes]) -> Iterator[str]:
+    """Yield the text of the chunks, also what is before an error; raise UnicodeDecodeError."""
     decoder = codecs.getincrementaldecoder("utf-8-sig")()
-    while chunk := file.read(CHUNK_BYTES):
-        # Half a character at a chunk's end waits for its other half.
-        if text := decoder.decode(chunk):
+    try:
+        for chunk in chunks:
+            # Part of a character at a chunk's end is decoded with the next chunk.
+            if text := decoder.decode(chunk):
+                yield text
+        decoder.decode(b"", final=True)
+    except UnicodeDecodeError as error:
+        # With the text before it the number of the record with the error is exact.
+        if text := error.object[: error.start].decode():
             yield text
-    decoder.decode(b"", final=True)
-
-
-def main() -> None:
-    """Read the parts that come in, as `readers` asks."""
-    given = json.loads(sys.argv[1])
-    serializer = RecordSerializer(ZoneInfo(given["time_zone"]), given["sizes"])
-    reader = Reader(serializer, given["album_id"])
-
-    def answer(_: Job, part: bytes) -> JobResult:
-        try:
-            lines = reader.read(part)
-        except InvalidPart as unfit:
-            reason = {"unfit": str(unfit), "index": unfit.index, "is_broken": unfit.is_broken}
-            return reason, b""
-        return {"count": lines.count}, lines.text
-
-    gc.disable()  # thousands of records at once, none of which refers to itself
-    run_job_loop(answer)
-
-
-if __name__ == "__main__":
-    main()
+        raise
