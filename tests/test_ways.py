@@ -31,17 +31,14 @@ async def test_way_is_what_it_is_called(
         "workers": [replica.process.args[-1] for replica in replicas],
     }
     direct = {"is direct": True, "hosts are there": [True], "is pooled": False, "workers": []}
-    expected = (
-        direct
-        | {
-            "direct": {},
-            "pgbouncer": {"is direct": False, "hosts are there": [False], "is pooled": True},
-            "hosts": {"is direct": False, "hosts are there": [False, True]},
-            "workers": {"workers": ["3"]},
-            "services": {"workers": ["1", "1"]},
-        }[way]
-    )
-    assert facts == expected
+    differences: dict[str, dict[str, object]] = {
+        "direct": {},
+        "pgbouncer": {"is direct": False, "hosts are there": [False], "is pooled": True},
+        "hosts": {"is direct": False, "hosts are there": [False, True]},
+        "workers": {"workers": ["3"]},
+        "services": {"workers": ["1", "1"]},
+    }
+    assert facts == direct | differences[way]
 
 
 def run_pytest(*arguments: str) -> "subprocess.CompletedProcess[str]":
