@@ -11,16 +11,16 @@ from contextlib import suppress
 from pathlib import Path
 
 from imageapi.embedded_postgres.binaries import Binaries
-from imageapi.embedded_postgres.data_directory import DataDirectory, read_holder
+from imageapi.embedded_postgres.data_directory import DataDirectory, read_lock_state
 from imageapi.embedded_postgres.privileges import (
-    _REACHED,
+    _HAS_ACCESS,
     Account,
+    _check_access_as,
     _find_permitted_capability,
     _prctl,
-    _try_to_reach,
 )
 
-PROGRAMS = Binaries.found()
+PROGRAMS = Binaries.locate()
 IS_ROOT = os.geteuid() == 0
 _SCRIPT = Path(__file__).with_name("embedded_user.py")
 _MOST_SECONDS = 60.0
@@ -40,7 +40,7 @@ def ordinary(which: int) -> Account:
     entry = pwd.getpwuid(others[which])
     account = Account(entry.pw_uid, entry.pw_gid, (entry.pw_gid,))
     needed = [Path(sys.executable), PROGRAMS.postgres, PROGRAMS.initdb]
-    if _try_to_reach(account, DataDirectory(Path.cwd()), needed) == _REACHED:
+    if _check_access_as(account, DataDirectory(Path.cwd()), needed) == _HAS_ACCESS:
         return account
     return account._replace(capability=_find_permitted_capability())
 
@@ -119,13 +119,13 @@ def answers(url: str) -> bool:
 
 
 def supervisor_pid(data_dir: Path) -> int:
-    holder = read_holder(DataDirectory(data_dir)).holder
+    holder = read_lock_state(DataDirectory(data_dir)).holder
     assert holder is not None
     return holder.pid
 
 
 def has_new_supervisor(data_dir: Path, old_pid: int) -> bool:
-    holder = read_holder(DataDirectory(data_dir)).holder
+    holder = read_lock_state(DataDirectory(data_dir)).holder
     return holder is not None and holder.pid != old_pid
 
 

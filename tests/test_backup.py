@@ -29,7 +29,7 @@ RECORDS = [record(ALBUM, number) for number in range(10)]
 
 def run(block: str, command: Command, variables: dict[str, str]) -> None:
     """The lines of the page, with PostgreSQL's tools and the service's commands on PATH."""
-    tools = Binaries.found().postgres.parent
+    tools = Binaries.locate().postgres.parent
     path = f"{tools}:{Path(sys.executable).parent}:{os.environ['PATH']}"
     done = subprocess.run(
         ["/bin/sh", "-euc", block],

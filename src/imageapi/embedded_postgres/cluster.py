@@ -1,7 +1,7 @@
-"""PostgreSQL's data directory: made, checked, and the server on it started.
+"""Create and check PostgreSQL's own data directory, and start the server on it.
 
-Every program is started with a copy of the lock's descriptor, so that the directory stays locked
-until the last process that may write to it has ended, whatever became of the supervisor.
+Each program inherits a copy of the lock's descriptor. So the directory stays locked until the last
+process that can write to it has ended, even if the supervisor was killed before.
 """
 
 import contextlib
@@ -19,139 +19,156 @@ from imageapi.embedded_postgres.data_directory import (
     DataDirectoryError,
     get_user_name,
 )
-from imageapi.embedded_postgres.privileges import Account, die_with
+from imageapi.embedded_postgres.privileges import Account, interrupt_when_parent_ends
 
-NAME = "imageapi"
-"""The database, and its superuser."""
+DATABASE_NAME = "imageapi"
+"""The name of the database and of its superuser."""
 
 _LOG_LIMIT_BYTES = 8_000_000
-_KEPT_VARIABLES = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
-_CHILD = re.compile(rb"postgres: (.*: )?(\w+)").match  # with the cluster's name, if it has one
-_STATUS_LINE = 7  # of postmaster.pid, counted from 0: where `pg_ctl --wait` looks too
+_PASSED_VARIABLES = ("PATH", "HOME", "TZ", "TMPDIR", "LD_LIBRARY_PATH", "DYLD_LIBRARY_PATH")
+_match_child_title = re.compile(rb"postgres: (.*: )?(\w+)").match  # group 1: cluster_name, if set
+_STATUS_LINE = 7  # of postmaster.pid, counted from 0; `pg_ctl --wait` reads it too
 
 
 class Log:
-    """The file that the server writes to, opened by whoever may, and kept open."""
+    """The log file of PostgreSQL's programs.
+
+    It is opened once, while the supervisor may have root's rights, and stays open.
+    """
 
     def __init__(self, directory: DataDirectory) -> None:
         flags = os.O_RDWR | os.O_CREAT | os.O_APPEND | os.O_NOFOLLOW | os.O_CLOEXEC
         self.descriptor = os.open(directory.log, flags, 0o600)
-        self._marked = 0
+        self._section_start = 0
 
-    def mark(self) -> None:
-        """Begins what `read_last_error` looks at; empties a log that has become long."""
-        self.shorten()
-        self._marked = os.fstat(self.descriptor).st_size
+    def start_section(self) -> None:
+        """Start the section that `read_last_error` reads; first empty a log that is too large."""
+        self.empty_if_large()
+        self._section_start = os.fstat(self.descriptor).st_size
 
-    def shorten(self) -> None:
-        """Empties a log that has become long."""
+    def empty_if_large(self) -> None:
+        """Empty the log if it is larger than 8 MB."""
         if os.fstat(self.descriptor).st_size > _LOG_LIMIT_BYTES:
             os.ftruncate(self.descriptor, 0)
 
     def read_last_error(self) -> str:
-        """Why a program has ended, as the last complaint since `mark` tells it."""
-        text = os.pread(self.descriptor, 1_000_000, self._marked).decode(errors="replace")
+        """Return the last error of the current section: why a program has ended."""
+        text = os.pread(self.descriptor, 1_000_000, self._section_start).decode(errors="replace")
         lines = [line for line in text.splitlines() if line.strip()]
-        for sign in ("FATAL:", "PANIC:", "error:"):
+        for severity in ("FATAL:", "PANIC:", "error:"):
             for line in reversed(lines):
-                # What it tells clients who come while it starts or stops is no reason.
-                if sign in line and "the database system is" not in line:
-                    return line.split(sign, 1)[1].strip()
+                # "the database system is starting up" and the like answer clients: no reason.
+                if severity in line and "the database system is" not in line:
+                    return line.split(severity, 1)[1].strip()
         return lines[-1].strip() if lines else "it said nothing"
 
 
 class Cluster:
-    """One data directory of PostgreSQL's, under a lock that the caller holds."""
+    """PostgreSQL's own data directory; the caller holds the lock on the directory around it."""
 
-    def __init__(self, directory: DataDirectory, programs: Binaries, lock: int, log: Log) -> None:
+    def __init__(
+        self, directory: DataDirectory, binaries: Binaries, lock_descriptor: int, log: Log
+    ) -> None:
         self._directory = directory
-        self._programs = programs
-        self._lock = lock
+        self._binaries = binaries
+        self._lock_descriptor = lock_descriptor
         self._log = log
 
     @property
     def exists(self) -> bool:
-        """Whether there is a whole data directory."""
+        """Whether there is a complete data directory."""
         return (self._directory.cluster / "PG_VERSION").exists()
 
-    def check(self, account: Account | None) -> None:
-        """Raises `DataDirectoryError` where it is another user's or another version's."""
+    def check_owner_and_version(self, account: Account | None) -> None:
+        """Raise `DataDirectoryError` if another user or another major version created it."""
         path = self._directory.cluster
-        owner, runs_as = path.stat().st_uid, account.uid if account else os.geteuid()
-        if owner != runs_as:
+        owner_uid, server_uid = path.stat().st_uid, account.uid if account else os.geteuid()
+        if owner_uid != server_uid:
             raise DataDirectoryError(
-                f"{path} belongs to user {get_user_name(owner)}, not to {get_user_name(runs_as)}"
+                f"{path} belongs to user {get_user_name(owner_uid)}, "
+                f"not to {get_user_name(server_uid)}"
             )
-        made_by = (path / "PG_VERSION").read_text(encoding="utf-8").strip()
-        if made_by != str(self._programs.major):
+        data_major = (path / "PG_VERSION").read_text(encoding="utf-8").strip()
+        if data_major != str(self._binaries.major):
             raise DataDirectoryError(
-                f"{path} was made by PostgreSQL {made_by} and the installed one is "
-                f"{self._programs.major}: use the version of Image API that made it, export the "
+                f"{path} was made by PostgreSQL {data_major} and the installed one is "
+                f"{self._binaries.major}: use the version of Image API that made it, export the "
                 "albums with that, and import them into a new data directory"
             )
 
-    def make(self, account: Account | None, wait: Callable[[subprocess.Popen[bytes]], int]) -> None:
-        """Makes it, aside, and moves it to its place when it is whole; `wait` awaits a program.
+    def create(
+        self, account: Account | None, wait: Callable[[subprocess.Popen[bytes]], int]
+    ) -> None:
+        """Create the data directory and the database in it; `wait` waits for a program to end.
 
-        Raises `DataDirectoryError`.
+        It is built under another name and renamed when it is complete, so that an interruption
+        never leaves half of one. Raise `DataDirectoryError` if a program fails.
         """
-        runs_as = account.uid if account else os.geteuid()
-        if get_user_name(runs_as) == str(runs_as):
+        server_uid = account.uid if account else os.geteuid()
+        if get_user_name(server_uid) == str(server_uid):
             raise DataDirectoryError(
                 f"{self._directory.path}: PostgreSQL wants a name for the user it runs as, and "
-                f"number {runs_as} has none here: add it to /etc/passwd"
+                f"number {server_uid} has none here: add it to /etc/passwd"
             )
         unfinished = self._directory.unfinished_cluster
         if unfinished.exists():
-            shutil.rmtree(unfinished)  # of a run that was killed: we hold the lock
+            shutil.rmtree(unfinished)  # left by a run that was killed: we hold the lock
         unfinished.mkdir(mode=0o700)
         if account:
             os.chown(unfinished, account.uid, account.gid)
-        for command, said in (self._initdb(unfinished), self._create_database(unfinished)):
-            self._log.mark()
-            program = self._launch(command, account, said)
+        initdb = self._build_initdb_command(unfinished)
+        create_database = self._build_single_user_command(unfinished)
+        sql = f"CREATE DATABASE {DATABASE_NAME};\n".encode()
+        for command, stdin in ((initdb, b""), (create_database, sql)):
+            self._log.start_section()
+            program = self._launch(command, account, stdin)
             if wait(program) != 0:
                 raise DataDirectoryError(f"{self._directory.path}: {self._log.read_last_error()}")
         self._move_into_place(unfinished)
 
-    def start(self, sockets: Path) -> subprocess.Popen[bytes]:
-        """Starts the server; it is up when `is_ready` says so, or has ended."""
-        self._forget_stale_socket(sockets)
-        self._log.mark()
+    def start(self, socket_folder: Path) -> subprocess.Popen[bytes]:
+        """Start the server and return its process; poll `is_ready` until it is up or has ended."""
+        self._remove_stale_socket(socket_folder)
+        self._log.start_section()
         settings = {
             "listen_addresses": "",
             "port": PORT,
-            "unix_socket_directories": f'"{sockets}"',
+            "unix_socket_directories": f'"{socket_folder}"',
             "unix_socket_permissions": "0700",
             "logging_collector": "off",
             "log_checkpoints": "off",
             "log_destination": "stderr",
         }
-        command = [str(self._programs.postgres), "-D", str(self._directory.cluster)]
+        command = [str(self._binaries.postgres), "-D", str(self._directory.cluster)]
         for name, value in settings.items():
             command += ["-c", f"{name}={value}"]
         return self._launch(command, None)
 
     def is_ready(self, server: subprocess.Popen[bytes]) -> bool:
-        """Whether this server, and no other, accepts connections."""
+        """Whether this server accepts connections, and not another one on the same data."""
         lines = _read_lines(self._directory.cluster / "postmaster.pid")
         ready = len(lines) > _STATUS_LINE and lines[_STATUS_LINE].strip() == "ready"
         return ready and lines[0] == str(server.pid)
 
     def is_stuck(self, server: subprocess.Popen[bytes]) -> bool:
-        """Whether this server neither recovers nor writes, nor is it being stopped (Linux).
+        """Whether this server hangs after crash recovery (Linux; elsewhere always False).
 
-        PostgreSQL 18 stays so now and then where its disk is full when it recovers from a crash:
-        it waits for a recovery that has ended.
+        It runs a checkpointer but neither a startup process, which recovers, nor a WAL writer, and
+        it is not stopping. PostgreSQL 18 sometimes hangs like this after crash recovery on a full
+        disk: it waits for a startup process that has already exited.
         """
         lines = _read_lines(self._directory.cluster / "postmaster.pid")
         if len(lines) <= _STATUS_LINE or lines[_STATUS_LINE].strip() == "stopping":
             return False
-        names = {match[2] for title in _read_child_titles(server.pid) if (match := _CHILD(title))}
+        names = {
+            match[2]
+            for title in _read_child_titles(server.pid)
+            if (match := _match_child_title(title))
+        }
         return b"checkpointer" in names and names.isdisjoint({b"startup", b"walwriter"})
 
     def explain_end(self, server: subprocess.Popen[bytes]) -> DataDirectoryError:
-        """What to tell the operator after the server ended unasked."""
+        """Return the error to show the operator after the server ended by itself."""
         reason = self._log.read_last_error()
         if server.returncode < 0:
             reason = f"signal {-server.returncode} ended it"
@@ -164,18 +181,18 @@ class Cluster:
             f"PostgreSQL does not start on {self._directory.cluster}: {reason}"
         )
 
-    def _initdb(self, unfinished: Path) -> tuple[list[str], bytes]:
-        command = [str(self._programs.initdb), "-D", str(unfinished), "--username", NAME]
+    def _build_initdb_command(self, unfinished: Path) -> list[str]:
+        command = [str(self._binaries.initdb), "-D", str(unfinished), "--username", DATABASE_NAME]
         command += ["--encoding=UTF8", "--locale=C", "--no-instructions"]
         command += ["--locale-provider=builtin", "--builtin-locale=C.UTF-8"]
-        # The folder of the sockets is its owner's alone: that is the guard.
+        # Only the owner can enter the folder of the sockets: no password is needed besides.
         command += ["--auth-local=trust", "--auth-host=reject"]
-        return command, b""
+        return command
 
-    def _create_database(self, unfinished: Path) -> tuple[list[str], bytes]:
-        command = [str(self._programs.postgres), "--single", "-D", str(unfinished)]
+    def _build_single_user_command(self, unfinished: Path) -> list[str]:
+        command = [str(self._binaries.postgres), "--single", "-D", str(unfinished)]
         command += ["-c", "log_checkpoints=off", "-c", "exit_on_error=on", "postgres"]
-        return command, f"CREATE DATABASE {NAME};\n".encode()
+        return command
 
     def _move_into_place(self, unfinished: Path) -> None:
         try:
@@ -186,51 +203,53 @@ class Cluster:
                 f"PostgreSQL's: {error.strerror}"
             ) from error
         descriptor = os.open(self._directory.path, os.O_RDONLY)
-        os.fsync(descriptor)
+        os.fsync(descriptor)  # make the rename durable
         os.close(descriptor)
 
     def _launch(
-        self, command: list[str], account: Account | None, said: bytes = b""
+        self, command: list[str], account: Account | None, stdin: bytes = b""
     ) -> subprocess.Popen[bytes]:
-        supervisor = os.getpid()
+        supervisor_pid = os.getpid()
 
-        def enter() -> None:
+        def prepare_child() -> None:
             if account:
                 account.become()
-            die_with(supervisor)
+            interrupt_when_parent_ends(supervisor_pid)
 
         program = subprocess.Popen(
             command,
             cwd="/",
-            env=self._environment(),
+            env=self._build_environment(),
             stdin=subprocess.PIPE,
             stdout=self._log.descriptor,
             stderr=self._log.descriptor,
-            pass_fds=[self._lock],
+            pass_fds=[self._lock_descriptor],
             start_new_session=True,
-            preexec_fn=enter,  # noqa: PLW1509 - the supervisor has one thread
+            preexec_fn=prepare_child,  # noqa: PLW1509 - the supervisor has one thread
         )
         if program.stdin is not None:
-            program.stdin.write(said)  # a line: a pipe takes more than that without a reader
+            program.stdin.write(stdin)  # does not block: one line fits into the pipe's buffer
             program.stdin.close()
         return program
 
-    def _environment(self) -> dict[str, str]:
-        """What PostgreSQL is told of ours: no secret, none of its own variables (PGPORT, …)."""
-        kept = {name: os.environ[name] for name in _KEPT_VARIABLES if name in os.environ}
-        # A pid file left behind may bear a number that is some other process's by now, and
-        # PostgreSQL would not start. A server of ours would hold the lock, so that process is
-        # none. PostgreSQL passes over the number of its grandparent, and still looks whether
-        # its shared memory is in use: a server that was started by hand stays safe.
-        stale = _read_pid(self._directory.cluster / "postmaster.pid")
-        return kept | {"LC_ALL": "C"} | ({"PG_GRANDPARENT_PID": stale} if stale else {})
+    def _build_environment(self) -> dict[str, str]:
+        """Return the variables for PostgreSQL: no secret, and none of its own (PGPORT, …)."""
+        passed = {name: os.environ[name] for name in _PASSED_VARIABLES if name in os.environ}
+        # The pid in a postmaster.pid that was left behind may now belong to another process, and
+        # PostgreSQL would refuse to start. That process cannot be a server of ours, which would
+        # hold the lock. PostgreSQL ignores the pid of its grandparent, so we pass the stale one as
+        # that. It still checks whether the shared memory is in use, so a server that somebody
+        # started by hand is safe.
+        stale_pid = _read_pid(self._directory.cluster / "postmaster.pid")
+        grandparent = {"PG_GRANDPARENT_PID": stale_pid} if stale_pid else {}
+        return passed | {"LC_ALL": "C"} | grandparent
 
-    def _forget_stale_socket(self, sockets: Path) -> None:
-        """Removes the socket of a server whose data directory knows nothing of it any more."""
-        lock = sockets / f".s.PGSQL.{PORT}.lock"
-        if _read_pid(lock) != _read_pid(self._directory.cluster / "postmaster.pid"):
-            lock.unlink(missing_ok=True)
-            (sockets / f".s.PGSQL.{PORT}").unlink(missing_ok=True)
+    def _remove_stale_socket(self, socket_folder: Path) -> None:
+        """Remove a socket, and its lock file, whose pid is not the one in postmaster.pid."""
+        socket_lock = socket_folder / f".s.PGSQL.{PORT}.lock"
+        if _read_pid(socket_lock) != _read_pid(self._directory.cluster / "postmaster.pid"):
+            socket_lock.unlink(missing_ok=True)
+            (socket_folder / f".s.PGSQL.{PORT}").unlink(missing_ok=True)
 
 
 def _read_lines(path: Path) -> list[str]:
@@ -241,15 +260,16 @@ def _read_lines(path: Path) -> list[str]:
 
 
 def _read_child_titles(pid: int) -> list[bytes]:
-    """What the children of a process call themselves; nothing where the system does not tell."""
+    """Return the titles of a process's children; an empty list on systems without /proc."""
     titles = []
     for child in _read_lines(Path(f"/proc/{pid}/task/{pid}/children")):
         for number in child.split():
-            with contextlib.suppress(OSError):  # it has ended
+            with contextlib.suppress(OSError):  # this child has ended meanwhile
                 titles.append(Path(f"/proc/{number}/cmdline").read_bytes())
     return titles
 
 
 def _read_pid(path: Path) -> str | None:
-    first = next(iter(_read_lines(path)), "").strip().lstrip("-")
-    return first if first.isdigit() else None
+    """Return the pid in the first line, without the minus sign of single-user mode; else None."""
+    pid = next(iter(_read_lines(path)), "").strip().lstrip("-")
+    return pid if pid.isdigit() else None

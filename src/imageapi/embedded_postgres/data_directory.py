@@ -1,13 +1,14 @@
-"""The data directory of the embedded PostgreSQL: its places, its lock, and who holds it.
+"""The data directory of the embedded PostgreSQL: its paths, its lock and the lock's holder.
 
-    DATA_DIR/postgres/       what PostgreSQL calls its data directory
-    DATA_DIR/postgres.log    what the server says
+    DATA_DIR/postgres/       PostgreSQL's own data directory
+    DATA_DIR/postgres.log    the log of the server
     DATA_DIR/postgres.lock   locked (flock) while a server runs; its text names the holder
-    DATA_DIR/run/            the sockets, readable by their owner only
+    DATA_DIR/run/            the sockets, accessible to their owner only
 
-A lock vanishes with the last process that has it open, so it is never stale; but on a network
-share it may bind the processes of one machine only. That is what the text is for: the holder
-touches it every few seconds, and another machine watches it before it takes over.
+The system releases a lock when the last process that has the file open ends, so a lock is never
+stale. But on a network share a lock may exclude only processes of the same machine. The file's text
+covers that case: the holder rewrites it every few seconds, and another machine watches it for
+changes before it takes over. Versions of Image API read each other's text: it must not change.
 """
 
 import errno
@@ -20,30 +21,30 @@ import sys
 from pathlib import Path
 from typing import NamedTuple, Self
 
-BEAT_SECONDS = 5.0
-"""How often a holder touches its lock. Another machine's is watched for two and a half beats."""
+HEARTBEAT_SECONDS = 5.0
+"""How often a holder rewrites its lock file. Another machine watches it 2.5 times as long."""
 
 PORT = 5432
-"""PostgreSQL listens on no port, but its socket is named by one."""
+"""PostgreSQL does not listen on it, but the name of its socket contains it."""
 
 _MAX_SOCKET_PATH_BYTES = 99
-_PLAIN_PATH = re.compile(r"[A-Za-z0-9_./ ~+=-]+")
+_URL_SAFE_PATH = re.compile(r"[A-Za-z0-9_./ ~+=-]+")
 
 
 class DataDirectoryError(Exception):
-    """The embedded PostgreSQL cannot be had; `str()` is one plain line for the operator."""
+    """The embedded PostgreSQL is unavailable; `str()` is one line for the operator."""
 
 
 class DataDirectory(NamedTuple):
-    """The places inside a data directory; `path` is absolute and holds no symbolic link."""
+    """The paths inside a data directory; `path` is absolute and has no symbolic link in it."""
 
     path: Path
 
     @classmethod
-    def created(cls, path: Path) -> Self:
-        """Returns the directory, made for its owner alone where it was missing.
+    def create(cls, path: Path) -> Self:
+        """Return the directory; create it with mode 0700 if it does not exist.
 
-        Raises `DataDirectoryError` where it cannot be made or is no directory.
+        Raise `DataDirectoryError` if it cannot be created or is not a directory.
         """
         try:
             resolved = path.resolve()
@@ -64,7 +65,7 @@ class DataDirectory(NamedTuple):
 
     @property
     def unfinished_cluster(self) -> Path:
-        """Where a new one is made, to be renamed when it is whole."""
+        """Where a new cluster is created; it is renamed to `cluster` when it is complete."""
         return self.path / "postgres.new"
 
     @property
@@ -74,82 +75,89 @@ class DataDirectory(NamedTuple):
 
     @property
     def log(self) -> Path:
-        """What PostgreSQL says."""
+        """The log of the server and of `initdb`."""
         return self.path / "postgres.log"
 
-    def sockets(self, uid: int) -> Path:
-        """The folder of the sockets of a server that runs as `uid`.
+    def get_socket_folder(self, uid: int) -> Path:
+        """Return the folder of the sockets of a server that runs as `uid`.
 
-        A socket's path has about 100 bytes, and some characters mean something in a database
-        URL: where DATA_DIR does not allow for that, the folder is in the system's for such.
+        The path of a socket may have about 100 bytes, and some characters have a meaning in a
+        database URL. If `run` inside the data directory does not satisfy both, the folder is in the
+        system's folder for temporary files.
         """
-        inside = self.path / "run"
-        longest = inside / f".s.PGSQL.{PORT}"
-        if len(os.fsencode(longest)) <= _MAX_SOCKET_PATH_BYTES and _PLAIN_PATH.fullmatch(
-            str(inside)
-        ):
-            return inside
+        folder = self.path / "run"
+        path_bytes = len(os.fsencode(folder / f".s.PGSQL.{PORT}"))
+        if path_bytes <= _MAX_SOCKET_PATH_BYTES and _URL_SAFE_PATH.fullmatch(str(folder)):
+            return folder
         return _get_temporary_folder() / f"imageapi-{uid}-{_hash_path(self.path)}"
 
-    def failure(self, error: OSError) -> DataDirectoryError:
-        """What to tell the operator about an error of the system's in this directory."""
+    def translate_os_error(self, error: OSError) -> DataDirectoryError:
+        """Return the error to show the operator for an OSError in this directory."""
         if error.errno in {errno.ENOSPC, errno.EDQUOT}:
             return DataDirectoryError(f"{self.path}: no space is left there")
-        strangers = [_get_owner(path) for path in (self.path, self.lock)]
-        owner = next((uid for uid in strangers if uid not in {os.geteuid(), 0}), None)
-        if isinstance(error, PermissionError) and owner is not None:
-            return DataDirectoryError(f"{self.path} belongs to user {get_user_name(owner)}")
+        owners = [_get_owner(path) for path in (self.path, self.lock)]
+        other_owner = next((uid for uid in owners if uid not in {os.geteuid(), 0}), None)
+        if isinstance(error, PermissionError) and other_owner is not None:
+            return DataDirectoryError(f"{self.path} belongs to user {get_user_name(other_owner)}")
         if error.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             return DataDirectoryError(f"{self.path} cannot be written by user {get_user_name()}")
         return DataDirectoryError(f"{error.filename or self.path}: {error.strerror or error}")
 
 
-class Holder(NamedTuple):
-    """Who holds a data directory, as its lock file tells."""
+class LockHolder(NamedTuple):
+    """The supervisor that holds a data directory, as written in the lock file."""
 
     machine: str
     host: str
     pid: int
     user: str
-    sockets: str
+    socket_folder: str
 
     @property
-    def elsewhere(self) -> bool:
-        """Whether that is another machine (or this one before it was started anew)."""
-        return self.machine != identify_machine()
+    def is_on_other_machine(self) -> bool:
+        """Whether it runs on another machine, or ran on this one before its last boot."""
+        return self.machine != get_machine_id()
 
     def __str__(self) -> str:
         return f"process {self.pid} of user {self.user} on {self.host}"
 
 
 class LockState(NamedTuple):
-    """A lock file as it was at one moment: it changes with every beat of its holder."""
+    """The content of a lock file at one moment; it changes with each heartbeat of the holder."""
 
     text: str
     modified_ns: int
 
     @property
-    def holder(self) -> Holder | None:
-        """Who holds the directory; None after a clean stop, or while a server begins."""
+    def holder(self) -> LockHolder | None:
+        """The holder; None after a clean stop, or while a supervisor is starting."""
         fields = dict(line.split(": ", 1) for line in self.text.splitlines() if ": " in line)
         try:
-            pid = int(fields["pid"])
-            return Holder(fields["machine"], fields["host"], pid, fields["user"], fields["sockets"])
+            return LockHolder(
+                machine=fields["machine"],
+                host=fields["host"],
+                pid=int(fields["pid"]),
+                user=fields["user"],
+                socket_folder=fields["sockets"],
+            )
         except (KeyError, ValueError):
             return None
 
 
 class Lock:
-    """The lock on a data directory, held for as long as any copy of its descriptor is open."""
+    """The lock on a data directory; it is held while any copy of its descriptor is open."""
 
     def __init__(self, descriptor: int) -> None:
         self.descriptor = descriptor
-        self._text = ""
-        self._beats = 0
+        self._holder_text = ""
+        self._heartbeats = 0
 
     @classmethod
-    def take(cls, directory: DataDirectory) -> Self | None:
-        """Returns the lock, or None where somebody has it. Raises `DataDirectoryError`."""
+    def try_acquire(cls, directory: DataDirectory) -> Self | None:
+        """Return the lock, or None if another process holds it; do not wait.
+
+        Raise `DataDirectoryError` if the file cannot be opened.
+        """
         try:
             descriptor = _open_lock(directory)
             try:
@@ -158,63 +166,72 @@ class Lock:
                 os.close(descriptor)
                 return None
         except OSError as error:
-            raise directory.failure(error) from error
+            raise directory.translate_os_error(error) from error
         return cls(descriptor)
 
     @property
-    def is_claimed(self) -> bool:
-        """Whether the file bears our name."""
-        return bool(self._text)
+    def names_us(self) -> bool:
+        """Whether `write_holder` has written this process into the file."""
+        return bool(self._holder_text)
 
-    def claim(self, sockets: Path) -> None:
-        """Writes our name into the file."""
+    def write_holder(self, socket_folder: Path) -> None:
+        """Write this process into the file as the holder."""
         fields = {
-            "machine": identify_machine(),
+            "machine": get_machine_id(),
             "host": os.uname().nodename,
             "pid": os.getpid(),
             "user": get_user_name(),
-            "sockets": sockets,
+            "sockets": socket_folder,
         }
-        self._text = "".join(f"{name}: {value}\n" for name, value in fields.items())
+        self._holder_text = "".join(f"{name}: {value}\n" for name, value in fields.items())
         os.ftruncate(self.descriptor, 0)
-        self.beat()
+        self.write_heartbeat()
 
-    def beat(self) -> None:
-        """Touches the file; by writing, because the descriptor may be another user's file."""
-        self._beats += 1
-        os.pwrite(self.descriptor, f"{self._text}beat: {self._beats:012}\n".encode(), 0)
+    def write_heartbeat(self) -> None:
+        """Rewrite the file with another number, so that its text and its time change.
+
+        The file may belong to another user; then setting its time (utime) is not permitted, but
+        writing to the open descriptor is.
+        """
+        self._heartbeats += 1
+        text = f"{self._holder_text}beat: {self._heartbeats:012}\n"
+        os.pwrite(self.descriptor, text.encode(), 0)
 
     def release(self) -> None:
-        """Takes our name out and gives the lock up."""
-        if self.is_claimed:
+        """Empty the file if this process is written in it; release the lock."""
+        if self.names_us:
             os.ftruncate(self.descriptor, 0)
         os.close(self.descriptor)
 
 
-def read_holder(directory: DataDirectory) -> LockState:
-    """Reads the lock file; opened anew each time, since that is when a network share is asked."""
+def read_lock_state(directory: DataDirectory) -> LockState:
+    """Read the lock file; return an empty state if there is none. Raise `DataDirectoryError`.
+
+    The file is opened for each read: that is when a network share fetches its current content.
+    """
     try:
         with directory.lock.open(encoding="utf-8", errors="replace") as file:
             return LockState(file.read(4096), os.fstat(file.fileno()).st_mtime_ns)
     except FileNotFoundError:
         return LockState("", 0)
     except OSError as error:
-        raise directory.failure(error) from error
+        raise directory.translate_os_error(error) from error
 
 
-def identify_machine() -> str:
-    """Tells this machine, since it was started, from others.
+def get_machine_id() -> str:
+    """Return an id of this machine that changes with each boot (Linux), else its host name.
 
-    Containers on one kernel are one machine here: a lock binds them all, whatever their names.
+    Containers on one kernel have the same id: a lock works between them, even if their host names
+    differ.
     """
     if sys.platform == "linux":
         return Path("/proc/sys/kernel/random/boot_id").read_text(encoding="utf-8").strip()
-    else:  # noqa: RET505 - or the type checker calls it unreachable
+    else:  # noqa: RET505 - without it the type checker reports unreachable code
         return os.uname().nodename
 
 
 def get_user_name(uid: int | None = None) -> str:
-    """The name of a user (by default of the one we run as), or the number where it has none."""
+    """Return the name of a user, by default of the effective one; its number if it has no name."""
     uid = os.geteuid() if uid is None else uid
     try:
         return pwd.getpwuid(uid).pw_name
@@ -223,7 +240,7 @@ def get_user_name(uid: int | None = None) -> str:
 
 
 def _get_owner(path: Path) -> int:
-    """Whose file it is; ours where there is none, or nobody may know."""
+    """Return the owner's user id; our own if the file is missing or cannot be examined."""
     try:
         return path.stat().st_uid
     except OSError:
@@ -234,34 +251,38 @@ def _open_lock(directory: DataDirectory) -> int:
     flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_CLOEXEC
     descriptor = os.open(directory.lock, flags, 0o600)
     try:
-        _give_to_owner(directory, descriptor)
+        _give_to_directory_owner(directory, descriptor)
     except BaseException:
         os.close(descriptor)
         raise
     return descriptor
 
 
-def _give_to_owner(directory: DataDirectory, descriptor: int) -> None:
-    """Sees to it that the lock is a file, and in a user's directory that user's, not root's."""
-    owner, file = directory.path.stat(), os.fstat(descriptor)
+def _give_to_directory_owner(directory: DataDirectory, descriptor: int) -> None:
+    """Change the owner of a lock file that root just made to the owner of the directory.
+
+    Otherwise that user could not open the file later. Raise `DataDirectoryError` if the path is not
+    a regular file, or is a file that root must not give away.
+    """
+    folder, file = directory.path.stat(), os.fstat(descriptor)
     if not stat.S_ISREG(file.st_mode):
         raise DataDirectoryError(f"{directory.lock} is not a file")
-    if os.geteuid() != 0 or file.st_uid == owner.st_uid:
+    if os.geteuid() != 0 or file.st_uid == folder.st_uid:
         return
-    # A second name would mean that it is some other file, linked here to be given away.
+    # More than one link: some other file of root's may be hard-linked here to change its owner.
     if file.st_uid != 0 or file.st_nlink != 1:
         raise DataDirectoryError(f"{directory.lock} belongs to user {get_user_name(file.st_uid)}")
-    os.fchown(descriptor, owner.st_uid, owner.st_gid)
+    os.fchown(descriptor, folder.st_uid, folder.st_gid)
 
 
 def _get_temporary_folder() -> Path:
-    """The system's folder for temporary files; the usual one first, for its name is short."""
-    candidates = [Path("/tmp"), Path("/var/tmp"), Path(os.environ.get("TMPDIR", "/tmp"))]  # noqa: S108 - a folder in it is checked before it is used
+    """Return the system's folder for temporary files; prefer /tmp, because its path is short."""
+    candidates = [Path("/tmp"), Path("/var/tmp"), Path(os.environ.get("TMPDIR", "/tmp"))]  # noqa: S108 - the supervisor checks the owner and mode of its folder in there
     return next((path for path in candidates if os.access(path, os.W_OK | os.X_OK)), candidates[0])
 
 
 def _hash_path(path: Path) -> str:
-    """Sixteen characters that stand for a path (FNV-1a of 64 bits: hashlib loads OpenSSL)."""
+    """Return a hash of a path as 16 hexadecimal digits (64-bit FNV-1a; hashlib loads OpenSSL)."""
     value = 0xCBF29CE484222325
     for byte in os.fsencode(path):
         value = (value ^ byte) * 0x100000001B3 % 2**64

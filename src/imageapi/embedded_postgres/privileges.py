@@ -1,9 +1,9 @@
-"""Who PostgreSQL runs as, and that it does not outlive its supervisor.
+"""Choose the user that PostgreSQL runs as, and end it with its supervisor.
 
-PostgreSQL refuses to run as root. Started by root it runs as the user whose data it is, else
-as `nobody`; where that user cannot reach the files (all of them under root's own 0700 folder,
-say) it keeps one of root's capabilities, the one to search and read directories.
-capabilities(7), prctl(2) and PR_SET_PDEATHSIG(2const) say how.
+PostgreSQL refuses to run as root. If root starts it, it runs as the owner of the data, or as
+`nobody` if that is root. If that user cannot access the files (because they are in a folder of
+root's with mode 0700, for example), the process keeps one of root's capabilities: to search and
+read directories. See capabilities(7), prctl(2) and PR_SET_PDEATHSIG(2const).
 """
 
 import ctypes
@@ -28,13 +28,13 @@ _PR_GET_SECUREBITS, _PR_SET_SECUREBITS, _SECBIT_NO_SETUID_FIXUP = 27, 28, 1 << 2
 _PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE = 47, 2
 _CAP_DAC_OVERRIDE, _CAP_DAC_READ_SEARCH = 1, 2
 _CAPABILITY_VERSION_3 = 0x20080522
-_NOBODY = 65534
+_NOBODY_UID = 65534
 
-_REACHED, _NOT_REACHED, _NOT_ALLOWED = 0, 1, 2
+_HAS_ACCESS, _HAS_NO_ACCESS, _CANNOT_SWITCH_USER = 0, 1, 2
 
 
 class Account(NamedTuple):
-    """A user to become, and the capability (its number) to keep on the way, if any."""
+    """A user to switch to, and the number of the capability to keep, if any."""
 
     uid: int
     gid: int
@@ -42,30 +42,30 @@ class Account(NamedTuple):
     capability: int | None = None
 
     def become(self) -> None:
-        """Turns this process, which is root's, into this user's for good."""
+        """Switch this process from root to the user, irrevocably."""
         if self.capability is not None:
             _keep_capabilities_on_setuid()
         os.setgroups(self.groups)
         os.setgid(self.gid)
         os.setuid(self.uid)
         if self.capability is not None:
-            _keep_only(self.capability)
+            _drop_other_capabilities(self.capability)
 
 
 def choose_account(directory: DataDirectory, programs: Iterable[Path]) -> Account | None:
-    """Whom PostgreSQL has to run as; None: as whoever we are, which is not root.
+    """Return the user to run PostgreSQL as; None if we are not root and can run it ourselves.
 
-    Raises `DataDirectoryError` where root can become nobody else, or that user cannot reach
-    the programs or the directory.
+    Raise `DataDirectoryError` if root cannot switch to that user here, or if that user cannot
+    access the programs or the directory.
     """
     if os.geteuid() != 0:
         return None
     account = _get_account(_find_non_root_owner(directory))
-    outcome = _try_to_reach(account, directory, programs)
-    if outcome == _REACHED:
+    outcome = _check_access_as(account, directory, programs)
+    if outcome == _HAS_ACCESS:
         return account
     name = get_user_name(account.uid)
-    if outcome == _NOT_ALLOWED:
+    if outcome == _CANNOT_SWITCH_USER:
         raise DataDirectoryError(
             f"PostgreSQL does not run as root, and root cannot become user {name} here: "
             "start imageapi as an ordinary user"
@@ -79,15 +79,15 @@ def choose_account(directory: DataDirectory, programs: Iterable[Path]) -> Accoun
     return account._replace(capability=capability)
 
 
-def die_with(supervisor: int) -> None:
-    """Has this process, a child of `supervisor`, interrupted (SIGINT) when that ends.
+def interrupt_when_parent_ends(parent_pid: int) -> None:
+    """Let the system send SIGINT to this process when its parent ends.
 
-    Linux only; elsewhere a server whose supervisor was killed goes on. To be called last:
-    a change of user would undo it.
+    Linux only: elsewhere a server continues to run if its supervisor is killed. Call this last: a
+    change of user would undo it.
     """
     if sys.platform == "linux":
         _prctl(_PR_SET_PDEATHSIG, signal.SIGINT)
-        if os.getppid() != supervisor:  # it had ended before we asked
+        if os.getppid() != parent_pid:  # it ended before the call: there will be no signal
             os._exit(1)
 
 
@@ -102,31 +102,37 @@ def _get_account(uid: int | None) -> Account:
     try:
         entry = pwd.getpwnam("nobody") if uid is None else pwd.getpwuid(uid)
     except KeyError:
-        number = _NOBODY if uid is None else uid
+        number = _NOBODY_UID if uid is None else uid
         return Account(number, number, (number,))
     groups = os.getgrouplist(entry.pw_name, entry.pw_gid)
     return Account(entry.pw_uid, entry.pw_gid, tuple(groups))
 
 
-def _try_to_reach(account: Account, directory: DataDirectory, programs: Iterable[Path]) -> int:
-    """Asks the system itself, by a child that becomes the user: no rule of its is guessed."""
-    child = os.fork()
-    if child == 0:
-        outcome = _NOT_ALLOWED
+def _check_access_as(account: Account, directory: DataDirectory, programs: Iterable[Path]) -> int:
+    """Return whether the account can access the programs and the directory (`_HAS_ACCESS`, …).
+
+    A child process switches to the user and asks the system, so that no rule of the system (ACLs,
+    security modules, mount options) has to be repeated here.
+    """
+    child_pid = os.fork()
+    if child_pid == 0:
+        outcome = _CANNOT_SWITCH_USER
         try:
             account.become()
-            runs = all(os.access(program, os.R_OK | os.X_OK) for program in programs)
-            outcome = _REACHED if runs and os.access(directory.path, os.X_OK) else _NOT_REACHED
+            can_run = all(os.access(program, os.R_OK | os.X_OK) for program in programs)
+            outcome = (
+                _HAS_ACCESS if can_run and os.access(directory.path, os.X_OK) else _HAS_NO_ACCESS
+            )
         finally:
             os._exit(outcome)
-    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
+    return os.waitstatus_to_exitcode(os.waitpid(child_pid, 0)[1])
 
 
-class _Header(ctypes.Structure):
+class _CapabilityHeader(ctypes.Structure):
     _fields_ = [("version", ctypes.c_uint32), ("pid", ctypes.c_int)]
 
 
-class _Sets(ctypes.Structure):
+class _CapabilitySets(ctypes.Structure):
     _fields_ = [
         ("effective", ctypes.c_uint32),
         ("permitted", ctypes.c_uint32),
@@ -139,20 +145,25 @@ _libc = ctypes.CDLL(None, use_errno=True)
 
 def _prctl(option: int, *arguments: int) -> None:
     padded = [*arguments, 0, 0, 0, 0][:4]
-    _check(_libc.prctl(option, *(ctypes.c_ulong(argument) for argument in padded)))
+    _raise_if_failed(_libc.prctl(option, *(ctypes.c_ulong(argument) for argument in padded)))
 
 
-def _check(result: int) -> None:
+def _raise_if_failed(result: int) -> None:
     if result != 0:
         number = ctypes.get_errno()
         raise OSError(number, os.strerror(number))
 
 
 def _find_permitted_capability() -> int | None:
-    """The weaker of the two that open directories; default containers have the stronger only."""
+    """Return a capability of ours that opens directories: the weaker one if we have both.
+
+    CAP_DAC_READ_SEARCH is enough; containers by default have CAP_DAC_OVERRIDE only.
+    """
     if sys.platform == "linux":
-        sets = (_Sets * 2)()
-        _check(_libc.capget(ctypes.byref(_Header(_CAPABILITY_VERSION_3, 0)), sets))
+        sets = (_CapabilitySets * 2)()
+        _raise_if_failed(
+            _libc.capget(ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION_3, 0)), sets)
+        )
         for capability in (_CAP_DAC_READ_SEARCH, _CAP_DAC_OVERRIDE):
             if sets[0].permitted & 1 << capability:
                 return capability
@@ -160,11 +171,11 @@ def _find_permitted_capability() -> int | None:
 
 
 def _keep_capabilities_on_setuid() -> None:
-    """Has the coming change of user leave our capabilities alone.
+    """Keep this process's capabilities when it changes its user.
 
-    access(2), which PostgreSQL asks about its own program, heeds an ordinary user's capabilities
-    with the second setting only; where that is forbidden (it takes CAP_SETPCAP) the programs
-    must be within reach without them, the data need not.
+    access(2), by which PostgreSQL checks its own program, respects the capabilities of an ordinary
+    user only with the second setting, SECBIT_NO_SETUID_FIXUP. That one needs CAP_SETPCAP. Without
+    it the user must be able to access the programs without capabilities, but not the data.
     """
     _prctl(_PR_SET_KEEPCAPS, 1)
     with suppress(PermissionError):
@@ -172,9 +183,9 @@ def _keep_capabilities_on_setuid() -> None:
         _prctl(_PR_SET_SECUREBITS, current | _SECBIT_NO_SETUID_FIXUP)
 
 
-def _keep_only(capability: int) -> None:
-    """Leaves this process, and the programs that it starts, one capability."""
-    sets = (_Sets * 2)()
-    sets[0] = _Sets(1 << capability, 1 << capability, 1 << capability)
-    _check(_libc.capset(ctypes.byref(_Header(_CAPABILITY_VERSION_3, 0)), sets))
+def _drop_other_capabilities(capability: int) -> None:
+    """Drop all capabilities but one, which the programs that we start inherit (ambient set)."""
+    sets = (_CapabilitySets * 2)()
+    sets[0] = _CapabilitySets(1 << capability, 1 << capability, 1 << capability)
+    _raise_if_failed(_libc.capset(ctypes.byref(_CapabilityHeader(_CAPABILITY_VERSION_3, 0)), sets))
     _prctl(_PR_CAP_AMBIENT, _PR_CAP_AMBIENT_RAISE, capability)

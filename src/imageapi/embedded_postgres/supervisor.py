@@ -1,11 +1,17 @@
-"""The process between those who use the embedded PostgreSQL and the server itself.
+"""The supervisor: the process between the clients of the embedded PostgreSQL and its server.
 
-`python -m imageapi.embedded_postgres.supervisor DATA_DIR CONNECTION LOCK BEAT_SECONDS` is started
-by the first user, who hands over the locked lock file and one end of a connection (numbers of open
-descriptors). It stays for as long as there are users (`attendance` says how they are counted),
-starts the server again where it ends by itself, and stops it cleanly when the last has left.
-Signals that ask a process to end are for its users: they leave, and it follows. Where it is
-killed outright the system interrupts the server, which stops cleanly (Linux).
+    python -m imageapi.embedded_postgres.supervisor DATA_DIR CONNECTION LOCK HEARTBEAT_SECONDS
+
+The first client starts it and passes two open descriptors: one end of a connection to itself, and
+the locked lock file. The supervisor
+
+- runs while at least one client is connected (see `connected_clients`);
+- starts the server again if it ends by itself;
+- stops the server cleanly after the last client has disconnected;
+- ignores SIGINT, SIGTERM and SIGHUP: they are for the clients, and it ends after them.
+
+If the supervisor is killed, the system sends SIGINT to the server, which then stops cleanly
+(Linux).
 """
 
 import contextlib
@@ -27,202 +33,231 @@ from imageapi.embedded_postgres.data_directory import (
     DataDirectoryError,
     Lock,
     get_user_name,
-    read_holder,
+    read_lock_state,
 )
 from imageapi.embedded_postgres.privileges import Account, choose_account
 
 _MIN_POLL_SECONDS, _MAX_POLL_SECONDS = 0.005, 0.1
 _MIN_PAUSE_SECONDS, _MAX_PAUSE_SECONDS = 0.05, 5.0
 _STUCK_SECONDS = 5.0
+"""How long a server may look stuck before it is killed."""
+
 _MAX_QUIET_FAILURES = 6
-"""So often a server that ran, or was killed, may fail before those who wait are told so."""
+"""How often a server that ran before, or was killed, may fail before waiting clients are refused.
+"""
 
 
 class Supervisor:
-    """Runs the server of one data directory, whose lock it holds, for its users."""
+    """Runs the server of one data directory for its clients, and holds the directory's lock."""
 
     def __init__(
-        self, directory: DataDirectory, lock: Lock, users: ConnectedClients, beat_seconds: float
+        self,
+        directory: DataDirectory,
+        lock: Lock,
+        clients: ConnectedClients,
+        heartbeat_seconds: float,
     ) -> None:
         self._directory = directory
         self._lock = lock
-        self._users = users
-        self._beat_seconds = beat_seconds
-        self._next_beat = 0.0
+        self._clients = clients
+        self._heartbeat_seconds = heartbeat_seconds
+        self._next_heartbeat = 0.0
         self._stuck_since = math.inf
 
     def run(self) -> None:
-        """Serves until the last user has left. Raises `DataDirectoryError`, `OSError`."""
+        """Run the server until the last client has disconnected, then stop it.
+
+        Raise `DataDirectoryError` or `OSError` if it cannot run.
+        """
         self._wait_for_other_machine()
-        programs = Binaries.found()
-        account = choose_account(self._directory, [programs.postgres, programs.initdb])
+        binaries = Binaries.locate()
+        account = choose_account(self._directory, [binaries.postgres, binaries.initdb])
         if account and account.uid == self._directory.path.stat().st_uid:
-            # In a user's directory nothing is done as root, nor can a link there lure us.
+            # Do nothing as root in a user's directory: a symbolic link there could trick us.
             account.become()
             account = None
-        self._sockets = self._directory.sockets(account.uid if account else os.geteuid())
+        server_uid = account.uid if account else os.geteuid()
+        self._socket_folder = self._directory.get_socket_folder(server_uid)
         self._log = Log(self._directory)
         os.dup2(self._log.descriptor, sys.stderr.fileno())
-        self._cluster = Cluster(self._directory, programs, self._lock.descriptor, self._log)
+        self._cluster = Cluster(self._directory, binaries, self._lock.descriptor, self._log)
         try:
-            self._settle(account)
-            self._serve()
+            self._prepare(account)
+            self._run_server()
         finally:
             self._clean_up()
 
     def _wait_for_other_machine(self) -> None:
-        """Makes sure that a holder named in the file, on another machine, is gone."""
-        first = read_holder(self._directory)
-        if first.holder is None or not first.holder.elsewhere:
+        """Return if the lock file names no holder on another machine, or one that is gone.
+
+        Watch the file for two and a half heartbeats; raise `DataDirectoryError` if it changes.
+        """
+        first_state = read_lock_state(self._directory)
+        if first_state.holder is None or not first_state.holder.is_on_other_machine:
             return
-        deadline = time.monotonic() + 2.5 * self._beat_seconds
-        while self._users and time.monotonic() < deadline:
-            self._poll(self._beat_seconds / 5)
-            if read_holder(self._directory) != first:
+        deadline = time.monotonic() + 2.5 * self._heartbeat_seconds
+        while self._clients and time.monotonic() < deadline:
+            self._poll(self._heartbeat_seconds / 5)
+            if read_lock_state(self._directory) != first_state:
                 raise DataDirectoryError(
-                    f"{self._directory.path} is in use by another machine: {first.holder}"
+                    f"{self._directory.path} is in use by another machine: {first_state.holder}"
                 )
 
-    def _settle(self, account: Account | None) -> None:
-        """Readies all that the server needs; from then on we are whoever it runs as."""
-        _make_private(self._sockets, account)
-        self._lock.claim(self._sockets)
-        self._users.listen(self._sockets)
+    def _prepare(self, account: Account | None) -> None:
+        """Create all that the server needs; then switch to the user that the server runs as."""
+        _create_socket_folder(self._socket_folder, account)
+        self._lock.write_holder(self._socket_folder)
+        self._clients.listen(self._socket_folder)
         if not self._cluster.exists:
-            self._cluster.make(account, self._wait)
-        self._cluster.check(account)
+            self._cluster.create(account, self._wait_for_end)
+        self._cluster.check_owner_and_version(account)
         if account:
             os.fchown(self._log.descriptor, account.uid, account.gid)
             account.become()
 
-    def _serve(self) -> None:
+    def _run_server(self) -> None:
         failures, has_run, was_killed = 0, False, False
-        while self._users:
-            server = self._cluster.start(self._sockets)
+        while self._clients:
+            server = self._cluster.start(self._socket_folder)
             try:
-                if self._await_ready(server):
+                if self._wait_until_ready(server):
                     failures, has_run = 0, True
-                    self._users.announce_ready(self._sockets)
-                while self._users and server.poll() is None:
+                    self._clients.announce_ready(self._socket_folder)
+                while self._clients and server.poll() is None:
                     self._poll()
-                    self._end_if_stuck(server)
+                    self._kill_if_stuck(server)
             finally:
-                self._users.stop_announcing()
-                self._stop(server)
-            if self._users:
+                self._clients.stop_announcing()
+                self._stop_server(server)
+            if self._clients:
                 failures += 1
                 was_killed = was_killed or server.returncode < 0
                 self._back_off_or_raise(
                     server, failures, has_run=has_run, may_recover=has_run or was_killed
                 )
 
-    def _await_ready(self, server: subprocess.Popen[bytes]) -> bool:
-        """Waits for as long as a recovery takes; False where the server or all users went."""
-        look = _MIN_POLL_SECONDS
-        while self._users and server.poll() is None:
+    def _wait_until_ready(self, server: subprocess.Popen[bytes]) -> bool:
+        """Wait without a time limit, since crash recovery can take long.
+
+        Return False if the server ended, or all clients disconnected, before it was ready.
+        """
+        poll_seconds = _MIN_POLL_SECONDS
+        while self._clients and server.poll() is None:
             if self._cluster.is_ready(server):
                 return True
-            self._poll(look)
-            look = min(look * 1.2, _MAX_POLL_SECONDS)
+            self._poll(poll_seconds)
+            poll_seconds = min(poll_seconds * 1.2, _MAX_POLL_SECONDS)
         return False
 
-    def _end_if_stuck(self, server: subprocess.Popen[bytes]) -> None:
-        """Kill the server where it has been stuck for so long that it will not get on."""
+    def _kill_if_stuck(self, server: subprocess.Popen[bytes]) -> None:
+        """Kill the server if it has been stuck for `_STUCK_SECONDS`; it is then started again."""
         if not self._cluster.is_stuck(server):
             self._stuck_since = math.inf
             return
         self._stuck_since = min(self._stuck_since, time.monotonic())
         if time.monotonic() - self._stuck_since > _STUCK_SECONDS:
             server.kill()
-            self._wait(server)
+            self._wait_for_end(server)
 
     def _back_off_or_raise(
         self, server: subprocess.Popen[bytes], failures: int, *, has_run: bool, may_recover: bool
     ) -> None:
-        """Pauses before the server is started again, or raises where that cannot help."""
+        """Pause before the server is started again; raise its error if another start cannot help.
+
+        The pauses double. After several failures, clients that wait are refused with the error.
+        """
         reason = self._cluster.explain_end(server)
-        is_stubborn = failures > _MAX_QUIET_FAILURES
-        if not may_recover or not self._cluster.exists or (is_stubborn and not has_run):
+        fails_repeatedly = failures > _MAX_QUIET_FAILURES
+        if not may_recover or not self._cluster.exists or (fails_repeatedly and not has_run):
             raise reason
-        if is_stubborn:
-            self._users.refuse(str(reason))
-        # Processes of a server that was killed may take a moment to notice and end.
-        pause = min(_MIN_PAUSE_SECONDS * 2 ** min(failures - 1, 10), _MAX_PAUSE_SECONDS)
-        deadline = time.monotonic() + pause
-        while self._users and time.monotonic() < deadline:
+        if fails_repeatedly:
+            self._clients.refuse(str(reason))
+        # After a server was killed, its child processes need a moment to notice that and end.
+        pause_seconds = min(_MIN_PAUSE_SECONDS * 2 ** min(failures - 1, 10), _MAX_PAUSE_SECONDS)
+        deadline = time.monotonic() + pause_seconds
+        while self._clients and time.monotonic() < deadline:
             self._poll(deadline - time.monotonic())
 
-    def _stop(self, server: subprocess.Popen[bytes]) -> None:
+    def _stop_server(self, server: subprocess.Popen[bytes]) -> None:
         if server.poll() is None:
-            self._users.stop_listening()
-            server.send_signal(signal.SIGINT)  # a fast shutdown: sessions end, data is written
-            self._wait(server)
+            self._clients.stop_listening()
+            server.send_signal(signal.SIGINT)  # fast shutdown: end sessions, write data to disk
+            self._wait_for_end(server)
 
     def _clean_up(self) -> None:
-        self._users.stop_listening()
-        if self._sockets.parent != self._directory.path:
-            with contextlib.suppress(OSError):  # not empty: a server of somebody else's is there
-                self._sockets.rmdir()
+        self._clients.stop_listening()
+        if self._socket_folder.parent != self._directory.path:
+            with contextlib.suppress(OSError):  # not empty: a server that is not ours uses it
+                self._socket_folder.rmdir()
 
-    def _wait(self, program: subprocess.Popen[bytes]) -> int:
+    def _wait_for_end(self, program: subprocess.Popen[bytes]) -> int:
         while (status := program.poll()) is None:
             self._poll()
         return status
 
     def _poll(self, seconds: float = 60.0) -> None:
-        """Attends to the users, and keeps telling other machines that we are here."""
-        if self._lock.is_claimed and time.monotonic() >= self._next_beat:
-            self._next_beat = time.monotonic() + self._beat_seconds
-            with contextlib.suppress(OSError):  # a disk that is full may have room again later
-                self._lock.beat()
-                self._log.shorten()
-                os.utime(self._sockets)  # lest a cleaner of temporary files takes it for old
-        until_beat = self._next_beat - time.monotonic() if self._lock.is_claimed else seconds
-        self._users.poll(min(seconds, until_beat))
+        """Wait for events of clients and children, and write the heartbeat when it is due."""
+        if self._lock.names_us and time.monotonic() >= self._next_heartbeat:
+            self._next_heartbeat = time.monotonic() + self._heartbeat_seconds
+            with contextlib.suppress(OSError):  # the disk may be full now and have space later
+                self._lock.write_heartbeat()
+                self._log.empty_if_large()
+                # Touch the folder: programs that clean /tmp delete what is old.
+                os.utime(self._socket_folder)
+        if self._lock.names_us:
+            seconds = min(seconds, self._next_heartbeat - time.monotonic())
+        self._clients.poll(seconds)
 
 
-def _make_private(sockets: Path, account: Account | None) -> None:
-    """Makes the folder of the sockets, or takes the one that is there if it is safe to."""
-    owner = account.uid if account else os.geteuid()
+def _create_socket_folder(folder: Path, account: Account | None) -> None:
+    """Create the folder of the sockets with mode 0700, or use one that exists.
+
+    Raise `DataDirectoryError` if what exists is a link or a file, or belongs to another user.
+    """
+    owner_uid = account.uid if account else os.geteuid()
     with contextlib.suppress(FileExistsError):
-        sockets.mkdir(mode=0o700)
+        folder.mkdir(mode=0o700)
         if account:
-            os.chown(sockets, account.uid, account.gid, follow_symlinks=False)
-    found = sockets.lstat()
-    if not stat.S_ISDIR(found.st_mode) or found.st_uid != owner:
+            os.chown(folder, account.uid, account.gid, follow_symlinks=False)
+    status = folder.lstat()
+    if not stat.S_ISDIR(status.st_mode) or status.st_uid != owner_uid:
         raise DataDirectoryError(
-            f"{sockets} is not a folder of user {get_user_name(owner)}: remove it"
+            f"{folder} is not a folder of user {get_user_name(owner_uid)}: remove it"
         )
-    if stat.S_IMODE(found.st_mode) & 0o077:
-        sockets.chmod(0o700)
+    if stat.S_IMODE(status.st_mode) & 0o077:
+        folder.chmod(0o700)
 
 
-def supervise(directory: DataDirectory, lock: Lock, first: socket.socket, beat: float) -> None:
-    """Runs the server for its users and tells those who wait why it cannot be, if it cannot."""
-    users = ConnectedClients(first)
+def supervise(
+    directory: DataDirectory, lock: Lock, first_client: socket.socket, heartbeat_seconds: float
+) -> None:
+    """Run the server for its clients; if it cannot run, send the reason to those that wait."""
+    clients = ConnectedClients(first_client)
     try:
-        Supervisor(directory, lock, users, beat).run()
+        Supervisor(directory, lock, clients, heartbeat_seconds).run()
     except DataDirectoryError as error:
-        users.refuse(str(error))
+        clients.refuse(str(error))
     except OSError as error:
-        users.refuse(str(directory.failure(error)))
+        clients.refuse(str(directory.translate_os_error(error)))
     finally:
         lock.release()
-        users.close()
+        clients.close()
 
 
 def main(arguments: list[str]) -> None:
-    """Leaves the process that started us, its terminal and its directory, and supervises."""
-    data_dir, connection, lock, beat_seconds = arguments
-    for ending in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(ending, lambda *_: None)
+    """Become a daemon and supervise: detach from the parent, its terminal and its directory."""
+    data_dir, connection, lock, heartbeat_seconds = arguments
+    for ignored in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(ignored, lambda *_: None)
     if os.fork() != 0:
-        os._exit(0)  # our parent waits for this process alone, and init for the other one
+        os._exit(0)  # the client waits for this process only; init will reap its child
     os.chdir("/")
     os.umask(0o077)
     os.dup2(sys.stdin.fileno(), sys.stderr.fileno())
-    first = socket.socket(fileno=int(connection))
-    supervise(DataDirectory(Path(data_dir)), Lock(int(lock)), first, float(beat_seconds))
+    first_client = socket.socket(fileno=int(connection))
+    supervise(
+        DataDirectory(Path(data_dir)), Lock(int(lock)), first_client, float(heartbeat_seconds)
+    )
 
 
 if __name__ == "__main__":
