@@ -6,14 +6,17 @@ What a success or a kind of problem looks like is shown in the document by what 
 
 import asyncio
 import json
+import os
 import re
 import shutil
 import zlib
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
+from errno import EAGAIN
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import asyncpg
 import httpx
@@ -26,6 +29,7 @@ from imageapi.auth.claims import ABILITIES
 from imageapi.database.tables import metadata
 from imageapi.deadlines import Deadlines
 from imageapi.settings import Settings
+from imageapi.workers.process import WorkerProcess
 
 ALBUM = "summer-2026"
 USER = "20ab42f4-9308-4297-a5f0-c0c07d1d189b"
@@ -179,6 +183,7 @@ async def all_exchanges(document: dict[str, Any], dsn: str, empty_dsn: str, fold
     async with service(empty_dsn, folder) as client:
         await _each(Caller(document, client, seen), {"getReadiness"})
     await _without_store(document, dsn, folder, seen)
+    await _without_decoders(document, dsn, folder, seen)
     await _without_issuer(document, dsn, folder, seen)
     await _in_a_hurry(document, dsn, empty_dsn, folder, seen)
     return seen
@@ -280,6 +285,17 @@ async def _without_store(document: dict[str, Any], dsn: str, folder: Path, seen:
         shutil.rmtree(folder / "gone" / "pictures")
         await call.upload(pictures.jpeg(seed=4), NOBODY)
         await call("getPicture", url=image["thumbnails"]["full"])
+
+
+async def _without_decoders(document: dict[str, Any], dsn: str, folder: Path, seen: Seen) -> None:
+    """No process can be started to decode pictures in."""
+    error = OSError(EAGAIN, os.strerror(EAGAIN))
+    with patch.object(WorkerProcess, "start", side_effect=error):
+        async with service(dsn, folder) as client:
+            call = Caller(document, client, seen)
+            image = (await call("getImage", FIRST)).json()
+            await call.upload(pictures.jpeg(seed=4), NOBODY)
+            await call("getPicture", url=image["thumbnails"]["full"])
 
 
 async def _without_issuer(document: dict[str, Any], dsn: str, folder: Path, seen: Seen) -> None:

@@ -131,6 +131,7 @@ def test_what_breaks_is_named(app: FastAPI, change: Any, named: str) -> None:
         lambda it: it["paths"].update({"/new": {"get": {}}}),
         lambda it: schema(it, "Image")["properties"]["gps"].update(type="array"),
         lambda it: untag(it).update(description="Otherwise said"),
+        lambda it: untag(it)["responses"].update({"507": untag(it)["responses"]["503"]}),
     ],
 )
 def test_what_breaks_nothing_is_not_named(app: FastAPI, change: Any) -> None:

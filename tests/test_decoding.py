@@ -19,9 +19,9 @@ from PIL import Image
 from factories import PROJECT
 from imageapi.imaging import decode_pool
 from imageapi.imaging.decode_pool import DecodePool, PictureFacts
+from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture
 from imageapi.imaging.formats import MAGIC_BYTES, detect_format
 from imageapi.imaging.views import View
-from imageapi.storage.errors import DecodeFailed, DecodersBusy, InvalidPicture, StoreUnavailable
 from imageapi.workers.process import WorkerDied, WorkerProcess
 from pictures import (
     BLUE,
@@ -311,7 +311,7 @@ async def test_a_picture_of_another_format_is_refused(decoders: DecodePool, keep
 async def test_a_file_that_is_not_there_is_no_fault_of_a_picture(
     decoders: DecodePool, tmp_path: Path
 ) -> None:
-    with pytest.raises(StoreUnavailable) as caught:
+    with pytest.raises(DecodersBusy) as caught:
         await decoders.inspect(tmp_path / "nothing", "jpg", MINI)
     assert str(tmp_path) not in str(caught.value)
 

@@ -8,8 +8,10 @@ import time
 import uuid
 import warnings
 from datetime import UTC, datetime, timedelta
+from errno import EAGAIN, ENOSPC
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 import httpx
 import pytest
@@ -23,6 +25,8 @@ from factories import PROJECT, record
 from fixture_types import TokenFor
 from imageapi.database.engine import Database
 from imageapi.database.tables import images
+from imageapi.storage.staging import StagedFile
+from imageapi.workers.process import WorkerProcess
 from in_process import InProcess
 
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
@@ -100,6 +104,28 @@ def test_records_and_folders_may_come_together(
     done = imageapi("import", str(records), str(folder / "Holiday"), "--album", album)
     assert done.returncode == 0, done.stderr
     assert len(exported(in_process, album)) == 3
+
+
+@pytest.mark.parametrize(
+    ("failing", "code", "sentence"),
+    [
+        ((WorkerProcess, "start"), EAGAIN, "Too much is to be decoded now."),
+        ((StagedFile, "open"), ENOSPC, "The store of pictures does not answer."),
+    ],
+)
+def test_import_that_cannot_go_on_ends_with_one_line(
+    in_process: InProcess,
+    folder: Path,
+    album: str,
+    failing: tuple[type, str],
+    code: int,
+    sentence: str,
+) -> None:
+    error = OSError(code, os.strerror(code))
+    with patch.object(*failing, side_effect=error):
+        done = in_process("import", str(folder / "Holiday"), "--album", album)
+    assert (done.returncode, done.stdout) == (1, b"")
+    assert done.stderr.decode() == f"imageapi: {sentence}\n"
 
 
 def test_wrong_store_stops_the_start_with_one_line(

@@ -3,12 +3,15 @@
 import asyncio
 import hashlib
 import io
+import os
 import uuid
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from datetime import UTC, datetime
+from errno import EAGAIN
 from pathlib import Path
 from typing import Any
+from unittest.mock import AsyncMock
 
 import httpx
 import pytest
@@ -23,6 +26,7 @@ from fixture_types import AddRecords, TokenFor
 from imageapi.app import create_app
 from imageapi.database.engine import Database
 from imageapi.settings import Settings
+from imageapi.workers.process import WorkerProcess
 
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 LISBON = (38.713750, -9.139333)
@@ -612,12 +616,47 @@ async def test_decoder_that_is_killed_leaves_no_blank(
     answer = await sender.get(path)
     killing.cancel()
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
-    assert answer.json()["type"] == "urn:imageapi:problem:store-away"
+    assert answer.json()["type"] == "urn:imageapi:problem:decoders-busy"
     assert not [name for name in in_store(settings, sender.album) if "full" in name]
     answer = await sender.get(path)
     assert answer.headers["Content-Type"] == "image/jpeg"
     with Image.open(io.BytesIO(answer.content)) as picture:
         assert picture.size == (900, 600)
+
+
+@pytest.mark.inside
+async def test_upload_that_kills_its_decoder_is_unfit_not_busy(
+    sender: Sender, app: FastAPI
+) -> None:
+    """A 503 would have a client send a picture that kills decoders again and again."""
+    decoders = app.state.backend.decoders
+
+    async def kill() -> None:
+        while True:
+            for child in decoders._children:
+                child.kill()
+            await asyncio.sleep(0)
+
+    killing = asyncio.create_task(kill())
+    answer = await sender.send(pictures.jpeg(seed=7))
+    killing.cancel()
+    assert answer.status_code == 422
+    assert answer.json()["type"] == "urn:imageapi:problem:unfit-picture"
+
+
+@pytest.mark.inside
+async def test_upload_without_a_decoder_is_to_be_sent_again(
+    sender: Sender, app: FastAPI, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Where no process can be started, that is no fault of the picture."""
+    start = AsyncMock(side_effect=OSError(EAGAIN, os.strerror(EAGAIN)))
+    with monkeypatch.context() as exhausted:
+        exhausted.setattr(WorkerProcess, "start", start)
+        exhausted.setattr(app.state.backend.decoders, "_idle", [])
+        answer = await sender.send(pictures.jpeg(seed=8))
+    assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
+    assert answer.json()["type"] == "urn:imageapi:problem:decoders-busy"
+    assert (await sender.send(pictures.jpeg(seed=8))).status_code == 201
 
 
 @pytest.mark.inside
@@ -644,6 +683,9 @@ async def test_rendition_is_not_waited_for_without_end(
         ]
         answers = await asyncio.gather(*map(sender.get, paths))
         assert {answer.status_code for answer in answers} == {503}
+        assert {answer.json()["type"] for answer in answers} == {
+            "urn:imageapi:problem:decoders-busy"
+        }
         assert asyncio.get_running_loop().time() - started < 5
     for path in paths:
         answer = await sender.get(path)

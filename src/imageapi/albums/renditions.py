@@ -7,16 +7,11 @@ from functools import partial
 from imageapi.albums.asset_paths import ORIGINAL, build_store_key
 from imageapi.albums.backend import Backend
 from imageapi.database.images import StoredImage
+from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture
 from imageapi.imaging.views import View
 from imageapi.metrics import RENDITIONS
 from imageapi.single_flight import SingleFlight
-from imageapi.storage.errors import (
-    DecodeFailed,
-    DecodersBusy,
-    InvalidPicture,
-    ObjectNotFound,
-    StoreError,
-)
+from imageapi.storage.errors import ObjectNotFound, StoreError
 
 #: So many renditions are made at once at most: each holds a connection to the database.
 MAX_CONCURRENT_RENDITIONS = 2

@@ -22,17 +22,12 @@ from imageapi.albums.record_serializer import get_view
 from imageapi.database.album_change import AlbumChange, album_change
 from imageapi.database.images import Images, StoredImage
 from imageapi.imaging.decode_pool import PictureFacts
+from imageapi.imaging.errors import NotAPicture, PictureTooLarge
 from imageapi.imaging.formats import MAGIC_BYTES, detect_format
 from imageapi.imaging.views import View
 from imageapi.metrics import UPLOADED_BYTES, UPLOADS, UPLOADS_UNDER_WAY
 from imageapi.records.image import Image, Location
-from imageapi.storage.errors import (
-    NotAPicture,
-    ObjectNotFound,
-    PictureTooLarge,
-    StoreError,
-    StoreUnavailable,
-)
+from imageapi.storage.errors import ObjectNotFound, StoreError, StoreUnavailable
 from imageapi.storage.store import StoreWriter
 
 Degrees = list[int | float]

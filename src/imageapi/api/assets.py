@@ -22,6 +22,7 @@ from imageapi.database.images import StoredImage
 from imageapi.http.errors import NothingHere
 from imageapi.http.preconditions import IfNoneMatch, etag_matches
 from imageapi.http.ranges import parse_range
+from imageapi.imaging.errors import DecodersBusy
 from imageapi.imaging.formats import MEDIA_TYPES
 from imageapi.records.ids import ALBUM_ID
 from imageapi.storage.errors import StoreUnavailable
@@ -110,7 +111,7 @@ async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
             "description": "The original has no such part",
             **document_headers("ETag", "Accept-Ranges", "Content-Range"),
         },
-        **problem_responses(NothingHere, StoreUnavailable),
+        **problem_responses(NothingHere, StoreUnavailable, DecodersBusy),
     },
 )
 async def get_picture(

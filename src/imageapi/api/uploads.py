@@ -22,10 +22,11 @@ from imageapi.http.errors import (
     UnreadableRequest,
 )
 from imageapi.http.multipart import FILE_FIELD, MARGIN_BYTES, Fields, read_form
+from imageapi.imaging.errors import DecodersBusy, InvalidPicture, NotAPicture
 from imageapi.records.fields import GIVEN_TAG_SCHEMA, MAX_TAGS, GivenTag
 from imageapi.records.ids import PUBLIC_ID
 from imageapi.records.image import Image, Location
-from imageapi.storage.errors import InvalidPicture, NotAPicture, StoreUnavailable
+from imageapi.storage.errors import StoreUnavailable
 
 router = APIRouter(tags=["images"])
 
@@ -81,6 +82,7 @@ async def _locate_client(request: Request) -> list[int | float] | None:
             *ALBUM_ERRORS,
             *(UnreadableRequest, BodyTooLarge, BodyTooSlow, NotMultipart, NotAPicture),
             *(InvalidParameter, InvalidPicture, Conflict, StoreUnavailable),
+            DecodersBusy,
         ),
     },
     openapi_extra=_BODY,

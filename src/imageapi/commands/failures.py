@@ -4,6 +4,7 @@ from imageapi.albums.geoip import InvalidGeoipDatabase
 from imageapi.auth.errors import InvalidSecret
 from imageapi.database.errors import DatabaseError
 from imageapi.embedded_postgres.client import DataDirectoryError
+from imageapi.imaging.errors import DecodersBusy
 from imageapi.logging import locate_error
 from imageapi.server import NotServing
 from imageapi.settings import InvalidSetting
@@ -18,7 +19,7 @@ _WRONG_SETTINGS: tuple[tuple[type[Exception], str], ...] = (
     (InvalidSetting, ""),
 )
 #: Errors whose message is the whole sentence. The exit status is 1.
-_EXPECTED = (ImportRefused, NotServing, DataDirectoryError, DatabaseError, StoreError)
+_EXPECTED = (ImportRefused, NotServing, DataDirectoryError, DatabaseError, StoreError, DecodersBusy)
 
 
 def explain(error: Exception) -> tuple[str, int]:

@@ -33,14 +33,9 @@ from imageapi.http.errors import (
     Overloaded,
     UnreadableRequest,
 )
+from imageapi.imaging.errors import DecodersBusy, InvalidPicture, NotAPicture, PictureTooLarge
 from imageapi.records.fields import never_null
-from imageapi.storage.errors import (
-    InvalidPicture,
-    NotAPicture,
-    ObjectNotFound,
-    PictureTooLarge,
-    StoreUnavailable,
-)
+from imageapi.storage.errors import ObjectNotFound, StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
 REALM = 'Token realm="Image API"'
@@ -146,6 +141,9 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     ),
     StoreUnavailable: ProblemType(
         "store-away", HTTPStatus.SERVICE_UNAVAILABLE, "The store of pictures is away", _RETRY
+    ),
+    DecodersBusy: ProblemType(
+        "decoders-busy", HTTPStatus.SERVICE_UNAVAILABLE, "No picture can be decoded now", _RETRY
     ),
     Exception: UNEXPECTED,
 }

@@ -12,8 +12,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture
 from imageapi.imaging.views import View
-from imageapi.storage.errors import DecodeFailed, DecodersBusy, InvalidPicture, StoreUnavailable
 from imageapi.workers.process import WorkerDied, WorkerProcess
 
 MAX_JOBS = 200
@@ -64,8 +64,7 @@ class DecodePool:
     async def inspect(self, path: Path, format_: str, view: View) -> PictureFacts:
         """What the picture is, with a JPEG of the view as proof that it can be decoded.
 
-        Raises InvalidPicture, DecodeFailed, DecodersBusy, and StoreUnavailable where the file
-        cannot be opened.
+        Raises InvalidPicture, DecodeFailed and DecodersBusy.
         """
         answer, mini = await self._asked(path, format_, view, inspect=True)
         try:
@@ -105,9 +104,9 @@ class DecodePool:
             except TimeoutError:
                 raise DecodeFailed(_TOO_LONG) from None
             except OSError as error:  # no more processes, or no more files, for now
-                raise StoreUnavailable from error
+                raise DecodersBusy from error
         if "errno" in answer:
-            raise StoreUnavailable
+            raise DecodersBusy
         if isinstance(sentence := answer.get("unfit"), str):
             raise InvalidPicture(sentence[:_MAX_SENTENCE_CHARACTERS])
         if not blob.startswith(b"\xff\xd8\xff"):

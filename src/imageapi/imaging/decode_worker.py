@@ -18,10 +18,10 @@ import pyvips  # type: ignore[import-untyped]  # its stubs come without py.typed
 from PIL import Image
 from PIL.Image import Exif
 
+from imageapi.imaging.errors import InvalidPicture
 from imageapi.imaging.exif import read_exif_position, read_exif_values
 from imageapi.imaging.formats import MAGIC_BYTES, detect_format
 from imageapi.imaging.views import View
-from imageapi.storage.errors import InvalidPicture
 from imageapi.workers.job_loop import Job, JobResult, run_job_loop
 
 if sys.platform != "win32":

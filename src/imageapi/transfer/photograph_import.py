@@ -12,9 +12,9 @@ from pydantic import TypeAdapter, ValidationError
 
 from imageapi.albums.backend import Backend
 from imageapi.albums.uploader import Uploader, UploadFields
+from imageapi.imaging.errors import NotAPicture, PictureError, PictureTooLarge
 from imageapi.imaging.formats import MAGIC_BYTES, detect_format
 from imageapi.records.fields import MAX_TAGS, GivenTag
-from imageapi.storage.errors import NotAPicture, PictureError, PictureTooLarge, StoreUnavailable
 from imageapi.workers.process import count_cores
 
 CHUNK_BYTES = 1024 * 1024
@@ -67,11 +67,15 @@ class PhotographImporter:
         self._outcome = PhotographImportResult()
 
     async def run(self, files: Iterable[tuple[Path, Path]]) -> PhotographImportResult:
-        """Add the files; raises StoreUnavailable, DatabaseUnavailable."""
+        """Add the files; raises StoreUnavailable, DecodersBusy, DatabaseUnavailable."""
         waiting = iter(files)
-        async with asyncio.TaskGroup() as tasks:
-            for _ in range(count_cores() * TASKS_PER_CORE):
-                tasks.create_task(self._work(waiting))
+        try:
+            async with asyncio.TaskGroup() as tasks:
+                for _ in range(count_cores() * TASKS_PER_CORE):
+                    tasks.create_task(self._work(waiting))
+        except ExceptionGroup as group:
+            # The first error ends all tasks. The command explains that one, and knows no groups.
+            raise group.exceptions[0] from None
         self._outcome.refused.sort()
         return self._outcome
 
@@ -81,8 +85,6 @@ class PhotographImporter:
                 is_new = await self._add(path, self._tags(path, folder))
                 self._outcome.added += is_new
                 self._outcome.present += not is_new
-            except StoreUnavailable:
-                raise
             except PictureError as error:
                 self._outcome.refused.append((path, str(error)))
             except OSError as error:
