@@ -78,7 +78,7 @@ def good(**changes: Any) -> dict[str, Any]:
 
 async def tokens_of(*answers: bytes | Exception, rules: Rules | None = None) -> Tokens:
     issuer = Issuer("", Answers(*answers))
-    await issuer.ask_again()
+    await issuer.refresh()
     return Tokens(SECRET, issuer=issuer, rules=rules or Rules())
 
 
@@ -170,7 +170,7 @@ async def test_private_half_is_not_needed_and_not_kept() -> None:
     tokens = await tokens_of(key_set([private(RSA)]))
     tokens.verify(RSA.sign(good()))
     assert isinstance(tokens._issuer, Issuer)
-    (kept,) = tokens._issuer.keys("RS256", "rsa")
+    (kept,) = tokens._issuer.find_keys("RS256", "rsa")
     assert isinstance(kept.prepared_key, RSAPublicKey)
 
 
@@ -178,7 +178,7 @@ async def test_new_key_is_asked_for_once() -> None:
     clock = Clock()
     answers = Answers(key_set([RSA.jwk]), ALL)
     issuer = Issuer("", answers, clock)
-    await issuer.ask_again()
+    await issuer.refresh()
     tokens = Tokens(SECRET, issuer=issuer)
     clock.seconds += RETRY_SECONDS
     header = header_of(P256.sign(good()))
@@ -193,13 +193,13 @@ async def test_new_key_is_asked_for_once() -> None:
 async def test_key_that_is_withdrawn_holds_no_more() -> None:
     clock = Clock()
     issuer = Issuer("", Answers(ALL, key_set([P256.jwk])), clock)
-    await issuer.ask_again()
+    await issuer.refresh()
     tokens = Tokens(SECRET, issuer=issuer)
     header = header_of(RSA.sign(good()))
     await tokens.verify_header(header)
     assert tokens.find_remembered(header) is not None
     clock.seconds += RETRY_SECONDS
-    await issuer.ask_again()
+    await issuer.refresh()
     assert tokens.find_remembered(header) is None
     with pytest.raises(KeyUnknown):
         await tokens.verify_header(header)
@@ -225,7 +225,7 @@ async def test_keys_hold_while_the_issuer_is_away_but_not_forever(
 ) -> None:
     clock = Clock()
     issuer = Issuer("", Answers(ALL, failure), clock)
-    await issuer.ask_again()
+    await issuer.refresh()
     tokens = Tokens(SECRET, issuer=issuer)
     for seconds in (RETRY_SECONDS, MAX_STALE_SECONDS - 2 * RETRY_SECONDS):
         clock.seconds += seconds
@@ -234,7 +234,7 @@ async def test_keys_hold_while_the_issuer_is_away_but_not_forever(
         tokens.verify(RSA.sign(good()))
     clock.seconds += 2 * RETRY_SECONDS
     with pytest.raises(IssuerUnavailable):
-        await issuer.ask_again()
+        await issuer.refresh()
     with pytest.raises(KeyUnknown):
         tokens.verify(RSA.sign(good()))
     tokens.verify(signed(HEADER, good()))  # our own need nobody
@@ -244,7 +244,7 @@ async def test_issuer_that_names_no_ids_may_change_its_key() -> None:
     old, new = SigningKey("RS256", None), SigningKey("RS256", None)
     clock = Clock()
     issuer = Issuer("", Answers(key_set([old.jwk]), key_set([new.jwk])), clock)
-    await issuer.ask_again()
+    await issuer.refresh()
     tokens = Tokens(SECRET, issuer=issuer)
     await tokens.verify_header(header_of(old.sign(good())))
     clock.seconds += RETRY_SECONDS
@@ -255,16 +255,16 @@ async def test_issuer_that_names_no_ids_may_change_its_key() -> None:
 
 async def test_keeps_asking_until_there_is_an_answer() -> None:
     answers = Answers(OSError(), OSError(), ALL)
-    issuer = Issuer("", answers, patience_seconds=0.01)
+    issuer = Issuer("", answers, retry_seconds=0.01)
     with structlog.testing.capture_logs() as lines:
         task = asyncio.create_task(issuer.keep_fresh())
         async with asyncio.timeout(10):
-            while not issuer.keys("RS256", "rsa"):  # noqa: ASYNC110 - nobody tells
+            while not issuer.find_keys("RS256", "rsa"):  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
         task.cancel()
     assert [line["event"] for line in lines] == [
-        *["the issuer's keys cannot be had"] * 2,
-        "the issuer's keys",
+        *["the issuer's keys cannot be fetched"] * 2,
+        "the issuer's keys have changed",
     ]
 
 

@@ -1,1 +1,1 @@
-"""From the ``Authorization`` header to an abilities map. Knows no HTTP framework."""
+"""Verifies tokens: from an ``Authorization`` header to abilities. Uses no HTTP framework."""

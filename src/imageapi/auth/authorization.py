@@ -1,7 +1,8 @@
-"""The ``Authorization`` header, read as the original framework reads it.
+"""Parses the ``Authorization`` header as the framework of the original API does.
 
-Source: Rails, ``ActionController::HttpAuthentication::Token``: the scheme ``Token`` or ``Bearer``,
-then parameters separated by ``,`` ``;`` or a tab, ``token`` among them; or the bare token.
+The source is Rails, ``ActionController::HttpAuthentication::Token``. The scheme is ``Token`` or
+``Bearer``. Parameters follow, separated by ``,`` ``;`` or a tab, and one of them is ``token``; or
+the token alone follows.
 """
 
 import re
@@ -10,15 +11,15 @@ from imageapi.auth.errors import TokenMissing, TokenUnreadable
 
 _SCHEME = re.compile(r"\s*(?:Token|Bearer)\s+", re.IGNORECASE)
 _DELIMITER = re.compile(r"[,;\t]")
-#: A longer value is refused before it is looked at, in characters.
+#: A longer header is refused before it is parsed.
 MAX_HEADER_CHARACTERS = 8192
 
 
 def find_token(authorization: str | None) -> str:
-    """The token text of an ``Authorization`` header's value; still to be verified.
+    """Return the token's text from the header's value. The token is not verified yet.
 
-    Raises ``TokenMissing`` where there is no header, another scheme, or nothing behind the scheme,
-    ``TokenUnreadable`` where it is too long.
+    Raises ``TokenMissing`` if there is no header, if its scheme is another one, or if nothing
+    follows the scheme, and ``TokenUnreadable`` if the header is too long.
     """
     if authorization is None:
         raise TokenMissing('A token is required: Authorization: Token token="…".')
@@ -29,11 +30,11 @@ def find_token(authorization: str | None) -> str:
         raise TokenMissing("The Authorization header must be of the scheme Token or Bearer.")
     parts = map(str.strip, _DELIMITER.split(authorization[scheme.end() :]))
     parameters = [part for part in parts if part]
-    for position, parameter in enumerate(parameters):
+    for index, parameter in enumerate(parameters):
         name, equals, value = parameter.partition("=")
         if equals and name == "token" and (token := _unquote(value)):
             return token
-        if not equals and position == 0:
+        if not equals and index == 0:
             return _unquote(parameter)
     raise TokenMissing("The Authorization header holds no token.")
 

@@ -1,4 +1,4 @@
-"""What the claims of a token say (RFC 7519 §4), each of them checked before it is believed."""
+"""Reads the claims of a token (RFC 7519 §4), and checks the type of each before it is used."""
 
 import math
 from collections.abc import Mapping
@@ -6,14 +6,17 @@ from collections.abc import Mapping
 from imageapi.auth.errors import TokenUnreadable
 
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
-#: How deep the abilities may nest: what is granted lies three deep.
+#: How deep the abilities may be nested. Those that grant something are three levels deep.
 MAX_ABILITIES_DEPTH = 8
 
 Claims = Mapping[str, object]
 
 
 def read_numeric_date(claims: Claims, claim: str) -> float:
-    """Seconds since 1970 (RFC 7519 §2); JSON numbers only, finite ones."""
+    """Return the claim in seconds since 1970 (RFC 7519 §2).
+
+    Raises TokenUnreadable if it is not a JSON number, or not finite.
+    """
     value = claims.get(claim)
     if type(value) not in (int, float):
         raise TokenUnreadable(f"The token's {claim} is not a number.")
@@ -28,15 +31,18 @@ def read_numeric_date(claims: Claims, claim: str) -> float:
 
 
 def is_for_audience(claims: Claims, audience: str | None) -> bool:
-    """Whether ``aud`` names the audience, or is not there where there is none (§4.1.3)."""
-    named = claims.get("aud")
-    if isinstance(named, list):
-        return audience in named
-    return named == audience
+    """Return whether ``aud`` names the audience (RFC 7519 §4.1.3).
+
+    Without an audience, return whether the token has no ``aud``.
+    """
+    value = claims.get("aud")
+    if isinstance(value, list):
+        return audience in value
+    return value == audience
 
 
-def user_id(claims: Claims) -> str | None:
-    """Whom the token is for, None where it does not say."""
+def read_user_id(claims: Claims) -> str | None:
+    """Return the id of the token's user, None if the token names none; raise TokenUnreadable."""
     value = claims.get("user_id")
     if value is None or (isinstance(value, str) and _is_storable(value)):
         return value
@@ -44,19 +50,22 @@ def user_id(claims: Claims) -> str | None:
 
 
 def _is_storable(text: str) -> bool:
-    """Whether the text has neither NUL nor half a surrogate pair: events keep it."""
+    """Return whether the text can be stored in an event: no NUL, no half of a surrogate pair."""
     return "\0" not in text and not any("\ud800" <= character <= "\udfff" for character in text)
 
 
-def abilities(claims: Claims) -> Mapping[str, frozenset[str]]:
-    """The abilities map. Only JSON ``true`` grants: not 1, not "true"."""
+def read_abilities(claims: Claims) -> Mapping[str, frozenset[str]]:
+    """Return the abilities granted, by album id; raise TokenUnreadable.
+
+    Only JSON ``true`` grants an ability: not 1, not "true".
+    """
     value = claims.get("abilities")
     if not isinstance(value, dict) or not _is_shallow(value, MAX_ABILITIES_DEPTH):
         raise TokenUnreadable("The token's abilities are not a map of albums.")
-    return {album_id: _read_granted(entry) for album_id, entry in value.items()}
+    return {album_id: _read_access(entry) for album_id, entry in value.items()}
 
 
-def _read_granted(entry: object) -> frozenset[str]:
+def _read_access(entry: object) -> frozenset[str]:
     access = entry.get("Access", {}) if isinstance(entry, dict) else None
     if not isinstance(access, dict):
         raise TokenUnreadable("The token's abilities are not a map of albums.")
@@ -66,5 +75,5 @@ def _read_granted(entry: object) -> frozenset[str]:
 def _is_shallow(value: object, levels: int) -> bool:
     if not isinstance(value, dict | list):
         return True
-    inner = value.values() if isinstance(value, dict) else value
-    return levels > 0 and all(_is_shallow(each, levels - 1) for each in inner)
+    children = value.values() if isinstance(value, dict) else value
+    return levels > 0 and all(_is_shallow(child, levels - 1) for child in children)

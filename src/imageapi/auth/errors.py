@@ -1,27 +1,27 @@
-"""What can be wrong with who asks.
+"""Errors of authentication and authorization.
 
 ::
 
     NotAllowed
     ├── TokenRefused        there is no valid token
     │   ├── TokenMissing        no header, or another scheme
-    │   ├── TokenUnreadable     not a token of the form that is read here
-    │   ├── TokenForged         signed by someone else, or in another way
-    │   │   └── KeyUnknown          with a key that the issuer has not named so far
+    │   ├── TokenUnreadable     not a token in the accepted form
+    │   ├── TokenForged         the signature is of another key or algorithm
+    │   │   └── KeyUnknown          of a key that is not in the issuer's key set so far
     │   ├── TokenForElsewhere   of another issuer, or for another audience
     │   ├── TokenExpired        past its ``exp``
     │   └── TokenNotYetValid    before its ``nbf``
-    └── AbilityMissing      a valid token that does not grant what was asked
+    └── AbilityMissing      a valid token that does not grant the ability
 
-    IssuerUnavailable              nobody says with which keys tokens are signed now
-    InvalidSecret             the operator's secret cannot be one
+    IssuerUnavailable       the issuer's keys cannot be fetched
+    InvalidSecret           the operator's secret cannot be used
 
-Each bears the sentence for the caller; none bears the token.
+The message of each is the sentence for the client. No message contains the token.
 """
 
 
 class NotAllowed(Exception):
-    """The caller may not do what was asked; ``str()`` is the public sentence."""
+    """The client may not do this; ``str()`` is the sentence that it gets."""
 
 
 class TokenRefused(NotAllowed):
@@ -29,31 +29,31 @@ class TokenRefused(NotAllowed):
 
 
 class TokenMissing(TokenRefused):
-    """The request bears no token at all."""
+    """The request has no token."""
 
 
 class TokenUnreadable(TokenRefused):
-    """What was sent is not a token of the form that is read here."""
+    """The token does not have the accepted form."""
 
 
 class TokenForged(TokenRefused):
-    """The signature is of no key and algorithm that are taken."""
+    """The signature is not of an accepted key and algorithm."""
 
 
 class KeyUnknown(TokenForged):
-    """The issuer, as far as it was asked, names no such key."""
+    """The key is not in the issuer's key set as last fetched. A newer one may have it."""
 
 
 class TokenForElsewhere(TokenRefused):
-    """The token's ``aud`` or ``iss`` is another than wanted."""
+    """The token's ``aud`` or ``iss`` is not the one required."""
 
 
 class TokenExpired(TokenRefused):
-    """The token's ``exp`` has come."""
+    """The token's ``exp`` is past."""
 
 
 class TokenNotYetValid(TokenRefused):
-    """The token's ``nbf`` has not come yet."""
+    """The token's ``nbf`` is in the future."""
 
 
 class AbilityMissing(NotAllowed):
@@ -66,11 +66,11 @@ class AbilityMissing(NotAllowed):
 
 
 class IssuerUnavailable(Exception):
-    """The issuer does not say which keys it signs with; asking again may help."""
+    """The issuer's key set cannot be fetched; a later attempt may succeed."""
 
     def __init__(self) -> None:
         super().__init__("The issuer of tokens does not answer.")
 
 
 class InvalidSecret(ValueError):
-    """The configured secret cannot serve; ``str()`` says why without repeating it."""
+    """The configured secret cannot be used; ``str()`` says why, and does not contain it."""

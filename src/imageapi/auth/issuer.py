@@ -1,8 +1,8 @@
-"""The public keys of an issuer of tokens: its JSON Web Key Set (RFC 7517), fetched and kept.
+"""The public keys of an issuer of tokens: fetches and stores its JSON Web Key Set (RFC 7517).
 
-The keys that are known hold while the issuer does not answer, for a day at most; no key is ever
-believed that an answer of the issuer did not name. Only RSA of 2048 bits and more (RS256), P-256
-(ES256) and Ed25519 (EdDSA, RFC 8037) are taken; all else in the set is passed over, secrets too.
+While the issuer does not respond, its last keys stay valid, for a day at most. No key is accepted
+that was not in a key set of the issuer. Accepted are RSA keys of 2048 bits or more (RS256), P-256
+(ES256) and Ed25519 (EdDSA, RFC 8037). All other members of the set are ignored, also secret keys.
 """
 
 import asyncio
@@ -24,16 +24,16 @@ from jose.utils import base64url_decode
 from imageapi.auth.errors import IssuerUnavailable
 from imageapi.metrics import ISSUER_FETCHES
 
-#: How often the set is fetched, in seconds.
+#: How often the key set is fetched.
 REFRESH_SECONDS = 300
-#: A key that is not known is a reason to ask the issuer again, but not more often than this.
+#: The shortest time between two fetches, also when tokens with unknown keys arrive.
 RETRY_SECONDS = 10
-#: How long the keys hold without an answer of the issuer, in seconds.
+#: How long the keys stay valid when the key set cannot be fetched.
 MAX_STALE_SECONDS = 24 * 3600
-#: How long the issuer may take for an answer, in seconds, and how long that may be.
-ANSWER_SECONDS = 5
+#: The longest time that one fetch may take.
+FETCH_SECONDS = 5
 MAX_KEY_SET_BYTES = 256 * 1024
-#: So many keys of a set are read.
+#: Further keys of a set are ignored.
 MAX_KEYS = 32
 
 _MIN_RSA_BITS = 2048
@@ -43,7 +43,7 @@ log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
 
 @dataclass(frozen=True, slots=True)
 class IssuerKey:
-    """A public key: its id, if it has one, and what it verifies."""
+    """A public key, its id (None if the set gives none), and the algorithm that it verifies."""
 
     kid: str | None
     algorithm: str
@@ -51,13 +51,13 @@ class IssuerKey:
 
 
 class _Ed25519(Key):
-    """What python-jose, which knows no EdDSA, calls to verify a signature."""
+    """A key for EdDSA in the form that python-jose calls. The library itself has no EdDSA."""
 
     def __init__(self, key: bytes) -> None:
         self._key = Ed25519PublicKey.from_public_bytes(key)
 
     def verify(self, message: bytes, signature: bytes) -> bool:
-        """Whether the signature is of the message."""
+        """Return whether the signature is one of the message."""
         try:
             self._key.verify(signature, message)
         except InvalidSignature:
@@ -65,14 +65,17 @@ class _Ed25519(Key):
         return True
 
 
-async def fetch(url: str, seconds: float = ANSWER_SECONDS) -> bytes:
-    """What is at the URL; raises OSError, TimeoutError or httpx.HTTPError, also for much of it."""
+async def fetch(url: str, seconds: float = FETCH_SECONDS) -> bytes:
+    """Return the content at the URL; raise OSError, TimeoutError or httpx.HTTPError.
+
+    A redirect, another status than 200 and content of more than MAX_KEY_SET_BYTES are OSErrors.
+    """
     content = bytearray()
     client = httpx.AsyncClient(timeout=seconds, follow_redirects=False)
-    async with asyncio.timeout(seconds), client, client.stream("GET", url) as answer:
-        if answer.status_code != httpx.codes.OK:
+    async with asyncio.timeout(seconds), client, client.stream("GET", url) as response:
+        if response.status_code != httpx.codes.OK:
             raise OSError("not what was asked for")
-        async for chunk in answer.aiter_bytes():
+        async for chunk in response.aiter_bytes():
             content += chunk
             if len(content) > MAX_KEY_SET_BYTES:
                 raise OSError("too much")
@@ -80,145 +83,149 @@ async def fetch(url: str, seconds: float = ANSWER_SECONDS) -> bytes:
 
 
 class Issuer:
-    """The keys of the set at a URL. ``generation`` rises with every change of them."""
+    """The keys of the key set at a URL. ``generation`` rises whenever they change.
+
+    ``retry_seconds`` is the shortest time between two fetches.
+    """
 
     def __init__(
         self,
         url: str,
         fetch: Callable[[str], Awaitable[bytes]] = fetch,
         now: Callable[[], float] = time.monotonic,
-        patience_seconds: float = RETRY_SECONDS,
+        retry_seconds: float = RETRY_SECONDS,
     ) -> None:
         self._url = url
         self._fetch = fetch
         self._now = now
-        self._patience_seconds = patience_seconds
+        self._retry_seconds = retry_seconds
         self._keys: list[IssuerKey] = []
-        self._told: bytes | None = None
-        self._answered_at: float | None = None
-        self._asked_at: float | None = None
-        self._asking = asyncio.Lock()
+        self._key_set: bytes | None = None
+        self._last_attempt: float | None = None
+        self._last_success: float | None = None
+        self._lock = asyncio.Lock()
         self.generation = 0
 
-    def keys(self, algorithm: str, kid: object) -> list[Key]:
-        """The keys that may have signed a token with this header, none if it is not known."""
+    def find_keys(self, algorithm: str, kid: object) -> list[Key]:
+        """Return the keys that may have signed a token with this header, perhaps none."""
         return [
-            known.key
-            for known in self._keys
-            if known.algorithm == algorithm and (kid is None or known.kid == kid)
+            key.key
+            for key in self._keys
+            if key.algorithm == algorithm and (kid is None or key.kid == kid)
         ]
 
     async def keep_fresh(self) -> Never:
-        """Fetch the set now and again, until cancelled."""
+        """Fetch the key set at regular intervals, until cancelled."""
         while True:
-            async with self._asking:
-                with suppress(IssuerUnavailable):  # who needs a key that is missing is told so
-                    await self._refresh()
-            await asyncio.sleep(REFRESH_SECONDS if self._is_answered else self._patience_seconds)
+            async with self._lock:
+                with suppress(IssuerUnavailable):  # a request that needs a missing key reports it
+                    await self._fetch_keys()
+            is_fresh = self._has_last_attempt_succeeded
+            await asyncio.sleep(REFRESH_SECONDS if is_fresh else self._retry_seconds)
 
-    async def ask_again(self) -> None:
-        """Fetch the set, unless that was just done; raises IssuerUnavailable where it did not help.
+    async def refresh(self) -> None:
+        """Fetch the key set, unless that was tried less than ``retry_seconds`` ago.
 
-        Of many who ask at once, one does.
+        Raises IssuerUnavailable if the last attempt failed. Concurrent calls share one fetch.
         """
-        async with self._asking:
-            asked_at = self._asked_at
-            is_due = asked_at is None or self._now() - asked_at >= self._patience_seconds
-            if is_due:
-                await self._refresh()
-            elif not self._is_answered:
+        async with self._lock:
+            last = self._last_attempt
+            if last is None or self._now() - last >= self._retry_seconds:
+                await self._fetch_keys()
+            elif not self._has_last_attempt_succeeded:
                 raise IssuerUnavailable
 
     @property
-    def _is_answered(self) -> bool:
-        """Whether the last question was."""
-        return self._answered_at is not None and self._answered_at == self._asked_at
+    def _has_last_attempt_succeeded(self) -> bool:
+        return self._last_success is not None and self._last_success == self._last_attempt
 
-    async def _refresh(self) -> None:
-        self._asked_at = asked_at = self._now()
+    async def _fetch_keys(self) -> None:
+        """Fetch the key set and replace the keys if it has changed; raise IssuerUnavailable."""
+        self._last_attempt = started_at = self._now()
         try:
-            told = await self._fetch(self._url)
-            keys = _parse_key_set(told)
+            key_set = await self._fetch(self._url)
+            keys = _parse_key_set(key_set)
         except (OSError, ValueError, RecursionError, httpx.HTTPError, httpx.InvalidURL) as error:
             ISSUER_FETCHES.labels("failed").inc()
-            log.warning("the issuer's keys cannot be had", error=type(error).__name__)
-            self._forget_the_stale()
+            log.warning("the issuer's keys cannot be fetched", error=type(error).__name__)
+            self._drop_stale_keys()
             raise IssuerUnavailable from None
         ISSUER_FETCHES.labels("answered").inc()
-        self._answered_at = asked_at
-        if told != self._told:
-            self._told = told
-            self._become(keys)
+        self._last_success = started_at
+        if key_set != self._key_set:
+            self._key_set = key_set
+            self._replace_keys(keys)
 
-    def _forget_the_stale(self) -> None:
-        answered_at = self._answered_at
-        if answered_at is not None and self._now() - answered_at > MAX_STALE_SECONDS:
-            self._told = None
-            self._become([])
+    def _drop_stale_keys(self) -> None:
+        last = self._last_success
+        if last is not None and self._now() - last > MAX_STALE_SECONDS:
+            self._key_set = None
+            self._replace_keys([])
 
-    def _become(self, keys: list[IssuerKey]) -> None:
+    def _replace_keys(self, keys: list[IssuerKey]) -> None:
         self._keys = keys
         self.generation += 1
-        log.info("the issuer's keys", keys=len(keys))
+        log.info("the issuer's keys have changed", keys=len(keys))
 
 
-def _parse_key_set(key_set: bytes) -> list[IssuerKey]:
-    """The keys of the set that may verify tokens; raises ValueError where it is no set."""
-    told = json.loads(key_set)
-    if not isinstance(told, dict) or not isinstance(told.get("keys"), list):
-        raise ValueError("not a key set")  # noqa: TRY004 - as of JSON that is none
-    return list(filter(None, map(_parse_key, told["keys"][:MAX_KEYS])))
+def _parse_key_set(text: bytes) -> list[IssuerKey]:
+    """Return the keys that can verify tokens; raise ValueError if the text is not a key set."""
+    key_set = json.loads(text)
+    if not isinstance(key_set, dict) or not isinstance(key_set.get("keys"), list):
+        raise ValueError("not a key set")  # noqa: TRY004 - the same error as for invalid JSON
+    return list(filter(None, map(_parse_key, key_set["keys"][:MAX_KEYS])))
 
 
-def _parse_key(told: object) -> IssuerKey | None:
-    """The key, None where it is not for this, or not one."""
-    if not isinstance(told, dict) or not _is_for_verifying(told):
+def _parse_key(value: object) -> IssuerKey | None:
+    """Return the key, or None if it cannot verify tokens, or is not a key."""
+    if not isinstance(value, dict) or not _is_for_verifying(value):
         return None
-    kid = told.get("kid")
-    for algorithm, read in _READERS.items():
-        if told.get("alg", algorithm) == algorithm and isinstance(kid, str | None):
-            with suppress(Exception):  # the libraries raise whatever comes to mind
-                if (key := read(told)) is not None:
-                    key.verify(b"", b"")  # which loads what it takes, while there is room
+    kid = value.get("kid")
+    for algorithm, read_key in _KEY_READERS.items():
+        if value.get("alg", algorithm) == algorithm and isinstance(kid, str | None):
+            with suppress(Exception):  # the libraries raise exceptions of any class
+                if (key := read_key(value)) is not None:
+                    # The first use of a key imports modules. Do it now, while files can be opened.
+                    key.verify(b"", b"")
                     return IssuerKey(kid, algorithm, key)
     return None
 
 
-def _is_for_verifying(told: Mapping[str, Any]) -> bool:
-    operations = told.get("key_ops", ["verify"])
+def _is_for_verifying(value: Mapping[str, Any]) -> bool:
+    operations = value.get("key_ops", ["verify"])
     return (
-        told.get("use", "sig") == "sig"
+        value.get("use", "sig") == "sig"
         and isinstance(operations, list)
         and ("verify" in operations)
     )
 
 
-def _pick_public_members(told: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
-    """The public half alone: nothing else of the key is handed on."""
-    return {name: told[name] for name in names}
+def _pick_members(value: Mapping[str, Any], names: Iterable[str]) -> dict[str, Any]:
+    """Return the named members only, so that no private member reaches a library."""
+    return {name: value[name] for name in names}
 
 
-def _read_rsa(told: Mapping[str, Any]) -> Key | None:
-    if told["kty"] != "RSA":
+def _read_rsa(value: Mapping[str, Any]) -> Key | None:
+    if value["kty"] != "RSA":
         return None
-    if len(base64url_decode(told["n"].encode()).lstrip(b"\0")) * 8 < _MIN_RSA_BITS:
+    if len(base64url_decode(value["n"].encode()).lstrip(b"\0")) * 8 < _MIN_RSA_BITS:
         return None
-    return jwk.construct(_pick_public_members(told, ("kty", "n", "e")), "RS256")
+    return jwk.construct(_pick_members(value, ("kty", "n", "e")), "RS256")
 
 
-def _read_p256(told: Mapping[str, Any]) -> Key | None:
-    if (told["kty"], told["crv"]) != ("EC", "P-256"):
+def _read_p256(value: Mapping[str, Any]) -> Key | None:
+    if (value["kty"], value["crv"]) != ("EC", "P-256"):
         return None
-    return jwk.construct(_pick_public_members(told, ("kty", "crv", "x", "y")), "ES256")
+    return jwk.construct(_pick_members(value, ("kty", "crv", "x", "y")), "ES256")
 
 
-def _read_ed25519(told: Mapping[str, Any]) -> Key | None:
-    if (told["kty"], told["crv"]) != ("OKP", "Ed25519"):
+def _read_ed25519(value: Mapping[str, Any]) -> Key | None:
+    if (value["kty"], value["crv"]) != ("OKP", "Ed25519"):
         return None
-    return _Ed25519(base64url_decode(told["x"].encode()))
+    return _Ed25519(base64url_decode(value["x"].encode()))
 
 
-_READERS: Mapping[str, Callable[[Mapping[str, Any]], Key | None]] = {
+_KEY_READERS: Mapping[str, Callable[[Mapping[str, Any]], Key | None]] = {
     "RS256": _read_rsa,
     "ES256": _read_p256,
     "EdDSA": _read_ed25519,

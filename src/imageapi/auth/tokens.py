@@ -1,10 +1,10 @@
-"""JSON Web Tokens (RFC 7519) that say who may do what in which album.
+"""Issues and verifies JSON Web Tokens (RFC 7519), which grant abilities on albums.
 
-They are signed with HS256 and a secret, or by an issuer whose public keys are asked for.
-python-jose checks the signature, with the algorithm fixed by whose keys they are. It is lenient
-elsewhere (it takes an ``exp`` that is a string, a ``crit`` that it does not know, a token in its
-last second, one without ``aud`` where one is wanted), so the form of a token is checked before it
-is decoded, and its claims after.
+Tokens are signed with HS256 and a secret, or by an issuer whose public keys are fetched.
+python-jose verifies the signature; the kind of key fixes the algorithm. The library is lenient
+otherwise: it accepts an ``exp`` that is a string, a ``crit`` that it does not know, a token in the
+second it expires, and a token without ``aud`` where one is required. So the form of a token is
+checked before it is decoded, and its claims are checked after.
 """
 
 import json
@@ -22,7 +22,13 @@ from jose.backends.base import Key
 from jose.exceptions import JOSEError
 
 from imageapi.auth.authorization import find_token
-from imageapi.auth.claims import Claims, abilities, is_for_audience, read_numeric_date, user_id
+from imageapi.auth.claims import (
+    Claims,
+    is_for_audience,
+    read_abilities,
+    read_numeric_date,
+    read_user_id,
+)
 from imageapi.auth.errors import (
     AbilityMissing,
     InvalidSecret,
@@ -37,26 +43,27 @@ from imageapi.auth.errors import (
 ALGORITHM = "HS256"
 ISSUERS_ALGORITHMS = ("RS256", "ES256", "EdDSA")
 
-#: A token longer than this is refused before any of it is parsed, in characters.
+#: A longer token is refused before it is parsed.
 MAX_TOKEN_CHARACTERS = 4096
-#: A shorter secret is refused when the service starts, in bytes (RFC 7518 §3.2).
+#: A shorter secret is refused when the service starts (RFC 7518 §3.2).
 MIN_SECRET_BYTES = 32
-#: 9999-01-01, in seconds since 1970: later expiries are said to be then.
+#: 9999-01-01, in seconds since 1970. Tokens that expire later are treated as if they expired then.
 LAST_EXPIRY = 253_370_764_800.0
-#: So many verified tokens are remembered, of headers of at most so many bytes each.
+#: Verified tokens are remembered by their header, so that they are verified once.
 MAX_REMEMBERED_TOKENS = 2048
+#: A token of a longer header is verified each time.
 MAX_REMEMBERED_HEADER_BYTES = MAX_TOKEN_CHARACTERS + 64
 
 _COMPACT_JWS = re.compile(r"[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]+")
-# Each would change how the rest is to be understood (RFC 7515 §4.1.11, RFC 7516, RFC 7797).
-_FOREIGN_HEADERS = frozenset({"crit", "zip", "enc", "b64"})
+# Each of these changes the meaning of the rest (RFC 7515 §4.1.11, RFC 7516, RFC 7797).
+_UNSUPPORTED_PARAMETERS = frozenset({"crit", "zip", "enc", "b64"})
 
 
 @dataclass(frozen=True, slots=True)
 class VerifiedToken:
-    """What a verified token says.
+    """A token whose signature and claims are valid.
 
-    ``abilities`` maps an album's id to what is granted on it; ``expires_at`` is in seconds since
+    ``abilities`` maps the id of an album to the abilities on it. ``expires_at`` is in seconds since
     1970, at most LAST_EXPIRY.
     """
 
@@ -66,20 +73,20 @@ class VerifiedToken:
     abilities: Mapping[str, frozenset[str]]
 
     def albums_with(self, ability: str) -> list[str]:
-        """The albums on which the token grants the ability."""
+        """Return the ids of the albums on which the token grants the ability."""
         return [album_id for album_id, granted in self.abilities.items() if ability in granted]
 
     def require(self, ability: str, album_id: str) -> None:
-        """Return where the token grants the ability on the album, else raise AbilityMissing."""
+        """Raise AbilityMissing unless the token grants the ability on the album."""
         if ability not in self.abilities.get(album_id, ()):
             raise AbilityMissing(ability, album_id)
 
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What every token must say besides: ``aud`` and ``iss``, where they are wanted.
+    """What tokens must claim: ``aud`` and ``iss``, unless these are None.
 
-    ``leeway_seconds`` is how far the clocks of those who make tokens may be off.
+    ``leeway_seconds`` is how far the clock of an issuer may differ from ours.
     """
 
     audience: str | None = None
@@ -88,21 +95,21 @@ class Rules:
 
 
 class IssuerKeys(Protocol):
-    """The public keys of an issuer; ``generation`` rises with every change of them."""
+    """The public keys of an issuer. ``generation`` rises whenever they change."""
 
     generation: int
 
-    def keys(self, algorithm: str, kid: object) -> list[Key]:
-        """The keys that may have signed a token with this header, none if it is not known."""
+    def find_keys(self, algorithm: str, kid: object) -> list[Key]:
+        """Return the keys that may have signed a token with this header, perhaps none."""
 
-    async def ask_again(self) -> None:
-        """Ask the issuer for a key that is not known; raises IssuerUnavailable."""
+    async def refresh(self) -> None:
+        """Fetch the keys again, because one is not known; raise IssuerUnavailable."""
 
 
 class Tokens:
-    """Issues tokens with the first of the secrets, and verifies those of any, or of an issuer.
+    """Issues tokens with the first secret, and verifies tokens of every secret and of the issuer.
 
-    A secret of less than 32 bytes raises InvalidSecret.
+    Raises InvalidSecret for a secret of less than 32 bytes.
     """
 
     def __init__(
@@ -118,8 +125,8 @@ class Tokens:
         self._rules = rules
         self._now = now
         self._remembered: dict[bytes, VerifiedToken] = {}
-        # The library loads parts of itself with the first token, and where the machine has no file
-        # left for that, says that the token is forged.
+        # Verify one token now, so that python-jose imports its lazy modules. If such an import
+        # fails later, because no file can be opened, the library reports a bad signature.
         self.verify(self.issue("", (), timedelta(days=1)))
 
     def issue(
@@ -129,24 +136,27 @@ class Tokens:
         lifetime: timedelta,
         user_id: str | None = None,
     ) -> str:
-        """Return a token that grants the abilities on one album, from now for ``lifetime``."""
+        """Return a token that grants the abilities on one album, from now for ``lifetime``.
+
+        Without a ``user_id`` it has a random one.
+        """
         claims: dict[str, object] = {
             "exp": int(self._now() + lifetime.total_seconds()),
             "abilities": {album_id: {"Access": dict.fromkeys(abilities, True)}},
             "user_id": user_id or str(uuid.uuid4()),
         }
-        wanted = {"aud": self._rules.audience, "iss": self._rules.issuer}
-        claims |= {name: value for name, value in wanted.items() if value is not None}
+        required = {"aud": self._rules.audience, "iss": self._rules.issuer}
+        claims |= {name: value for name, value in required.items() if value is not None}
         return jwt.encode(claims, self._secrets[0], algorithm=ALGORITHM)
 
     async def verify_header(self, authorization: bytes) -> VerifiedToken:
-        """Verify an ``Authorization`` header; raises TokenRefused, IssuerUnavailable."""
+        """Verify an ``Authorization`` header; raise TokenRefused, IssuerUnavailable."""
         return self.find_remembered(authorization) or await self._verify_header(authorization)
 
     def find_remembered(self, authorization: bytes) -> VerifiedToken | None:
-        """The token, where this header has been verified and the token has not expired since."""
+        """Return the token if this header was verified before and is still valid, else None."""
         if self._issuer is not None and self._issuer.generation != self._generation:
-            self._generation = self._issuer.generation  # a key may have been withdrawn
+            self._generation = self._issuer.generation  # perhaps a key was withdrawn
             self._remembered.clear()
         token = self._remembered.get(authorization)
         return token if token is not None and self._is_before(token.expires_at) else None
@@ -157,7 +167,7 @@ class Tokens:
             token = self.verify(text)
         except KeyUnknown:
             assert self._issuer is not None
-            await self._issuer.ask_again()
+            await self._issuer.refresh()
             token = self.verify(text)
         if len(authorization) > MAX_REMEMBERED_HEADER_BYTES:
             return token
@@ -167,14 +177,14 @@ class Tokens:
         return token
 
     def verify(self, token: str) -> VerifiedToken:
-        """Return what the token says; raise a TokenRefused that names what is wrong with it."""
+        """Return the verified token; raise a TokenRefused whose message says what is wrong."""
         header = _read_checked_header(token)
-        algorithm, keys = self._keys(header)
+        algorithm, keys = self._find_keys(header)
         try:
             claims = _verify_signature(token, algorithm, keys)
         except TokenForged as error:
             if algorithm != ALGORITHM and header.get("kid") is None:
-                raise KeyUnknown(str(error)) from error  # the issuer may have a new one
+                raise KeyUnknown(str(error)) from error  # the issuer may have a new key
             raise
         if not is_for_audience(claims, self._rules.audience):
             raise TokenForElsewhere("The token is for another audience.")
@@ -182,24 +192,24 @@ class Tokens:
             raise TokenForElsewhere("The token is of another issuer.")
         return VerifiedToken(
             text=token,
-            user_id=user_id(claims),
-            expires_at=self._expiry(claims),
-            abilities=abilities(claims),
+            user_id=read_user_id(claims),
+            expires_at=self._read_expiry(claims),
+            abilities=read_abilities(claims),
         )
 
-    def _keys(self, header: Mapping[str, object]) -> tuple[str, Sequence[Key]]:
-        """The algorithm that the header names, and the keys that may have signed with it."""
+    def _find_keys(self, header: Mapping[str, object]) -> tuple[str, Sequence[Key]]:
+        """Return the algorithm of the header, and the keys that may have signed with it."""
         algorithm, kid = header.get("alg"), header.get("kid")
         if algorithm == ALGORITHM:
             return ALGORITHM, self._secrets
         if self._issuer is None or algorithm not in ISSUERS_ALGORITHMS:
             raise TokenForged("The token is not signed with an accepted algorithm.")
-        keys = self._issuer.keys(str(algorithm), kid)
+        keys = self._issuer.find_keys(str(algorithm), kid)
         if not keys:
             raise KeyUnknown("The token is signed with a key that its issuer does not name.")
         return str(algorithm), keys
 
-    def _expiry(self, claims: Claims) -> float:
+    def _read_expiry(self, claims: Claims) -> float:
         leeway = self._rules.leeway_seconds
         if "nbf" in claims and read_numeric_date(claims, "nbf") > self._now() + leeway:
             raise TokenNotYetValid("The token is not valid yet.")
@@ -217,32 +227,35 @@ def _build_key(secret: str) -> Key:
         raise InvalidSecret(f"shorter than {MIN_SECRET_BYTES} bytes")
     try:
         return jwk.construct(secret, ALGORITHM)
-    except JOSEError as error:  # a PEM or SSH key: public halves are no secrets
+    except JOSEError as error:  # a PEM or SSH key, which may be public
         raise InvalidSecret("a key of another kind, not an HMAC secret") from error
 
 
 def _verify_signature(token: str, algorithm: str, keys: Sequence[Key]) -> Claims:
-    """The claims that one of the keys has signed."""
-    # What they say is checked elsewhere: the library is lenient there.
+    """Return the claims that one of the keys has signed; raise TokenForged."""
+    # The claims are checked by our own code: the library's checks are lenient.
     options = {"verify_exp": False, "verify_nbf": False, "verify_aud": False, "verify_iss": False}
     try:
-        # The library takes keys as they are, although its types say otherwise.
+        # The library accepts several keys, although its type hints do not say so.
         return jwt.decode(token, cast("Key", keys), algorithms=[algorithm], options=options)
     except Exception as error:  # the library raises far more than it documents
         raise TokenForged("The token's signature or claims do not hold.") from error
 
 
 def _read_checked_header(token: str) -> Mapping[str, object]:
-    """The token's header; refused, unparsed where possible, is what is no plain compact JWS."""
+    """Return the token's header; raise TokenUnreadable if the token is not a plain compact JWS.
+
+    As much as possible is checked before anything is parsed.
+    """
     if len(token) > MAX_TOKEN_CHARACTERS:
         raise TokenUnreadable(f"The token is longer than {MAX_TOKEN_CHARACTERS} characters.")
     if _COMPACT_JWS.fullmatch(token) is None:
         raise TokenUnreadable("The token is not a signed JSON Web Token.")
     header = _decode_header(token)
-    # A header of plain values only: no keys of the sender's (`jwk`, `x5c`), no lists to interpret.
+    # Plain values only: no keys that the sender chose (`jwk`, `x5c`), no lists.
     if any(isinstance(value, dict | list) for value in header.values()):
         raise TokenUnreadable("The token's header is not one that is read here.")
-    if not _FOREIGN_HEADERS.isdisjoint(header):
+    if not _UNSUPPORTED_PARAMETERS.isdisjoint(header):
         raise TokenUnreadable("The token's header asks for what is not supported.")
     return header
 
