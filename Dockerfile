@@ -1,5 +1,5 @@
 # syntax=docker/dockerfile:1
-# The service as an ordinary user, without build tools. docs/operating.md says what was tried of it.
+# Run the service as an ordinary user, without build tools. docs/operating.md says what was tested.
 ARG PYTHON=3.13
 
 FROM python:${PYTHON}-slim AS build

@@ -1,4 +1,4 @@
-# `make run` and `make test` need Python 3.11 or newer, make and git; the rest they install.
+# `make run` and `make test` need Python 3.11 or newer, make and git; they install everything else.
 PYTHON ?= python3
 HOST ?= 127.0.0.1
 PORT ?= 8000
@@ -7,7 +7,7 @@ BIN := $(VENV)/bin
 UV := .tools/bin/uv
 NODE := tests/node
 WITH_NODE := PATH="$(CURDIR)/$(BIN):$$PATH" REDOCLY_TELEMETRY=off REDOCLY_SUPPRESS_UPDATE_NOTICE=true
-# What looks like a secret and is none: digests, the documented token, what tests say and know.
+# What looks like a secret but is none: digests, the documented token, texts in tests.
 NO_SECRETS := --exclude-files '^(requirements/|docs/openapi/|src/imageapi/api/examples\.json|.*package-lock\.json)' \
 	--exclude-secrets 'hunter2|^secret$$|^short$$|secret that only|^another secret, ' \
 	--exclude-secrets '^eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9\.eyJleHAiOjE0NTU1|^MDAwNVRYaklBQVci' \
@@ -28,23 +28,23 @@ export UV_COMPILE_BYTECODE := 1
 
 .PHONY: help run test test-ways install check format docs dist bench sdk drill soak scale lock secrets clean
 
-help:  ## what there is
+help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: install  ## the service with a sample album, or your own: make run PHOTOS=~/Pictures
+run: install  ## start the service with a sample album, or your own: make run PHOTOS=~/Pictures
 	@$(BIN)/imageapi import examples/untagged.json
 	@$(if $(PHOTOS),$(BIN)/imageapi import "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --album $(ALBUM) || test $$? -eq 1)
 	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(ALBUM)
 
-test: $(VENV)/.dev $(VENV)-docs/.installed $(VENV)-sdk/.installed $(NODE)/node_modules  ## the whole test suite (arguments for pytest: make test ARGS="-n0 -k tokens")
+test: $(VENV)/.dev $(VENV)-docs/.installed $(VENV)-sdk/.installed $(NODE)/node_modules  ## run the whole test suite (arguments for pytest: make test ARGS="-n0 -k tokens")
 	@$(PYTEST) $(ARGS)
 
-test-ways: $(VENV)/.dev  ## the tests of HTTP and the commands by every way to the database and the service
+test-ways: $(VENV)/.dev  ## run the tests of HTTP and the commands by every way to the database and the service
 	@$(PYTEST) $(WAYS:%=--through=%) --at-least=$$((350 * $(words $(WAYS)))) $(WAYS_TESTS:%=tests/test_%.py) $(ARGS)
 
-install: $(VENV)/.installed  ## .venv/bin/imageapi
+install: $(VENV)/.installed  ## install .venv/bin/imageapi
 
-check: $(VENV)/.dev $(NODE)/node_modules  ## formatting, lint, types, layers, secrets, the OpenAPI document
+check: $(VENV)/.dev $(NODE)/node_modules  ## check formatting, lint, types, layers, secrets, the OpenAPI document
 	@$(BIN)/ruff format --check .
 	@$(BIN)/ruff check --output-format concise .
 	@$(BIN)/mypy
@@ -53,47 +53,47 @@ check: $(VENV)/.dev $(NODE)/node_modules  ## formatting, lint, types, layers, se
 	@mkdir -p dist && $(BIN)/imageapi openapi > dist/openapi.json
 	@$(WITH_NODE) $(NODE)/node_modules/.bin/redocly lint dist/openapi.json --config $(NODE)/redocly.yaml
 
-format: $(VENV)/.dev  ## put the code into its form
+format: $(VENV)/.dev  ## format the code
 	@$(BIN)/ruff format .
 	@$(BIN)/ruff check --fix --output-format concise .
 
-docs: $(VENV)-docs/.installed  ## the docs as a site, in dist/docs
+docs: $(VENV)-docs/.installed  ## build the docs as a site, in dist/docs
 	@$(VENV)-docs/bin/python -m sphinx --quiet --fail-on-warning --nitpicky docs dist/docs
 	@echo "The docs are in dist/docs/index.html"
 
-dist: $(VENV)/.installed  ## wheel and sdist of this version, in dist/
+dist: $(VENV)/.installed  ## build the wheel and the sdist, in dist/
 	@rm -f dist/imageapi-*
 	@$(BIN)/hatchling build --target sdist --target wheel
 
-bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ## the listing beside its peers, and uploads beside Pillow
+bench: $(VENV)/.dev $(VENV)-bench/.installed benchmarks/fastify/node_modules  ## compare the listing with its peers, and uploads with Pillow
 	@$(BIN)/python -m benchmarks
 	@$(BIN)/python -m benchmarks.pictures
 
-sdk: $(VENV)/.installed $(VENV)-sdk/.installed  ## a generated client: make sdk LANG=python|python-httpx|typescript|java|go
+sdk: $(VENV)/.installed $(VENV)-sdk/.installed  ## generate a client: make sdk LANG=python|python-httpx|typescript|java|go
 	@mkdir -p dist && $(BIN)/imageapi openapi > dist/openapi.json
 	@$(VENV)-sdk/bin/python scripts/make_sdk.py "$(if $(filter command line,$(origin LANG)),$(LANG))" \
 		"$(FOLDER)" dist/openapi.json
 	@echo "The client is in $(FOLDER); docs/sdk.md says how to use it"
 
-drill: $(VENV)/.dev  ## 100,000 records in and out; imports, uploads and changes killed at any moment; migrations on a million images
+drill: $(VENV)/.dev  ## import and export 100,000 records; kill imports, uploads and changes at any moment; migrate a million images
 	@$(BIN)/python scripts/drill_import.py
 	@$(BIN)/python scripts/drill_uploads.py
 	@$(BIN)/python scripts/drill_migrations.py
 
-soak: $(VENV)/.dev  ## half an hour of mixed load: memory and waits at its end as at its start
+soak: $(VENV)/.dev  ## run half an hour of mixed load: memory and response times must not grow
 	@$(BIN)/python scripts/drill_soak.py
 
-scale: $(VENV)/.dev  ## the same calls at 10 thousand images and at 10 million (20 minutes, 20 GB)
+scale: $(VENV)/.dev  ## time the same calls with 10 thousand and with 10 million images (20 minutes, 20 GB)
 	@$(BIN)/python scripts/drill_scale.py
 
-secrets:  ## the files that docker-compose.yml reads its secrets from, made once
+secrets:  ## create the files that docker-compose.yml reads its secrets from
 	@PYTHON=$(PYTHON) sh scripts/make-secrets
 
-clean:  ## what was installed; never the data
+clean:  ## remove what was installed; never the data
 	rm -rf $(VENV) $(VENV)-* benchmarks/fastify/node_modules $(NODE)/node_modules .tools dist .mypy_cache .pytest_cache .ruff_cache .hypothesis
 
-# The installer, pinned by hash. `--target` works where Debian refuses a plain `pip install`;
-# a Python without pip brings one in a venv of its own.
+# The installer, pinned by hash. `--target` works where Debian refuses a plain `pip install`. If this
+# Python has no pip, a venv has one.
 $(UV): requirements/uv.txt
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' \
 		|| { echo "Python 3.11 or newer is needed; name one with: make PYTHON=python3.12" >&2; exit 1; }
@@ -123,17 +123,17 @@ $(VENV)/.dev: $(VENV)/.installed requirements/dev.txt
 	@$(UV) pip install --quiet --python $(BIN)/python --require-hashes -r requirements/dev.txt
 	@touch $@
 
-# Environments of their own: the benchmark's peers, what builds the docs, the SDKs' generators.
+# Separate environments: for the benchmark's peers, for building the docs, for the SDKs' generators.
 $(VENV)-%/.installed: requirements/%.txt | $(UV)
 	@$(UV) venv --quiet --clear --python "$$($(PYTHON) -c 'import sys; print(sys.executable)')" $(VENV)-$*
 	@$(UV) pip sync --quiet --python $(VENV)-$*/bin/python --require-hashes $<
 	@touch $@
 
-# Node.js comes in a wheel, so that a machine needs none of its own.
+# Node.js comes in a wheel, so that it need not be installed on the machine.
 $(NODE)/node_modules: $(NODE)/package-lock.json | $(VENV)/.dev
 	@cd $(NODE) && $(WITH_NODE) npm ci --silent --no-audit --no-fund && touch node_modules
 
-# Without npm the benchmark leaves its Fastify out, and says so.
+# Without npm the benchmark runs without Fastify, and reports that.
 benchmarks/fastify/node_modules: benchmarks/fastify/package-lock.json
 	@if command -v npm >/dev/null; then \
 		cd benchmarks/fastify && npm ci --silent --no-audit --no-fund && touch node_modules; \

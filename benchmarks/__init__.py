@@ -1,1 +1,1 @@
-"""The listing measured beside what people would use instead: ``make bench``."""
+"""Compare the service with what people would use instead: ``make bench``."""

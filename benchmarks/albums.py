@@ -1,4 +1,4 @@
-"""The same albums for all: as texts for the service, as rows for its peers."""
+"""The same albums for all servers: as texts for the service, as rows for its peers."""
 
 import json
 import uuid
@@ -10,7 +10,7 @@ from typing import Any
 from sqlalchemy import insert
 from sqlalchemy.ext.asyncio import create_async_engine
 
-from benchmarks.naive import TIME_ZONE, Base, NaiveImage, sqlalchemy_url
+from benchmarks.naive import TIME_ZONE, Base, NaiveImage, build_sqlalchemy_url
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.database.bulk_import import add_images
 from imageapi.database.copy_format import CopyLines, NewImage, format_lines
@@ -20,46 +20,50 @@ from imageapi.records.parse import parse_record
 from imageapi.transfer.record_reader import build_new_image
 
 SIZES = (1, 25, 500)
-#: How many albums there are of each size.
+#: The number of albums of each size.
 ALBUMS = {1: 200, 25: 200, 500: 40}
 
 _SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"
 _FIRST = datetime(2020, 1, 1, tzinfo=UTC)
 
-RENDERING = RecordSerializer(TIME_ZONE, {"full": 1600, "large": 480, "mini": 120})
+SERIALIZER = RecordSerializer(TIME_ZONE, {"full": 1600, "large": 480, "mini": 120})
 
 
-def album_of(size: int, number: int = 0) -> str:
-    """The id of one of the albums with so many images: as long as those of all others."""
+def _build_album_id(size: int, number: int) -> str:
+    """Return the id of one of the albums with `size` images; all ids have the same length."""
     return f"benchmark-{size:03}-{number:03}"
 
 
-def albums_of(size: int) -> list[str]:
-    """The ids of all albums with so many images."""
-    return [album_of(size, number) for number in range(ALBUMS[size])]
+def list_album_ids(size: int) -> list[str]:
+    """Return the ids of all albums with `size` images."""
+    return [_build_album_id(size, number) for number in range(ALBUMS[size])]
 
 
-def path_of(album_id: str) -> str:
-    """The path of its queue."""
+def build_path(album_id: str) -> str:
+    """Return the path of the album's queue."""
     return f"/api/v1/albums/{album_id}/images/untag"
 
 
-async def fill(dsn: str, answers: Path) -> str:
-    """Make the tables and the albums of each size, for all; return the server's version.
+async def fill(dsn: str, responses: Path) -> str:
+    """Create the tables and albums of all servers; return PostgreSQL's version.
 
-    Into the file ``answers`` goes the answer to each path, as JSON.
+    Write a JSON object into the file ``responses``: the response body for each path.
     """
-    albums = {album_id: _records(album_id, size) for size in SIZES for album_id in albums_of(size)}
-    records = [record for each in albums.values() for record in each]
-    texts = {
-        path_of(album_id): f"[{','.join(image.record for image in _images(each))}]"
-        for album_id, each in albums.items()
+    records_by_album = {
+        album_id: _build_records(album_id, size)
+        for size in SIZES
+        for album_id in list_album_ids(size)
     }
-    answers.write_text(json.dumps(texts))  # noqa: ASYNC240 - nothing else runs yet
+    records = [record for album in records_by_album.values() for record in album]
+    bodies = {
+        build_path(album_id): f"[{','.join(image.record for image in _build_images(album))}]"
+        for album_id, album in records_by_album.items()
+    }
+    responses.write_text(json.dumps(bodies))  # noqa: ASYNC240 - nothing else runs yet
     database = Database(dsn)
     try:
         await migrate(database)
-        await add_images(database, _lines(records), RENDERING.name)
+        await add_images(database, _format_for_copy(records), SERIALIZER.name)
         connection = await database.connect()
         await _fill_naive(dsn, records)
         await connection.execute("ANALYZE images")
@@ -71,8 +75,8 @@ async def fill(dsn: str, answers: Path) -> str:
     return version
 
 
-def _records(album_id: str, size: int) -> list[dict[str, Any]]:
-    """Records of one album like the documented one, each a minute younger."""
+def _build_records(album_id: str, size: int) -> list[dict[str, Any]]:
+    """Return records of one album that are like the documented one, one for each minute."""
     sample = json.loads(_SAMPLE.read_text())[0]
     return [
         sample
@@ -86,17 +90,17 @@ def _records(album_id: str, size: int) -> list[dict[str, Any]]:
     ]
 
 
-def _images(records: list[dict[str, Any]]) -> Iterator[NewImage]:
+def _build_images(records: list[dict[str, Any]]) -> Iterator[NewImage]:
     for image in map(parse_record, records):
-        yield build_new_image(image, RENDERING)
+        yield build_new_image(image, SERIALIZER)
 
 
-async def _lines(records: list[dict[str, Any]]) -> AsyncIterator[CopyLines]:
-    yield format_lines(_images(records))
+async def _format_for_copy(records: list[dict[str, Any]]) -> AsyncIterator[CopyLines]:
+    yield format_lines(_build_images(records))
 
 
-async def make_tables(dsn: str) -> None:
-    """The tables of all, without anything in them."""
+async def create_tables(dsn: str) -> None:
+    """Create the tables of all servers, and leave them empty."""
     database = Database(dsn)
     try:
         await migrate(database)
@@ -106,7 +110,7 @@ async def make_tables(dsn: str) -> None:
 
 
 async def _fill_naive(dsn: str, records: list[dict[str, Any]]) -> None:
-    engine = create_async_engine(sqlalchemy_url(dsn))
+    engine = create_async_engine(build_sqlalchemy_url(dsn))
     rows = [
         record
         | {

@@ -1,6 +1,6 @@
-"""The limit: a bare ASGI application that returns constant bytes, under the service's own server.
+"""The upper limit: a bare ASGI application that returns constant bytes, run by uvicorn.
 
-It looks up the bytes by the path, and does nothing else.
+It looks up the bytes by the path and does nothing else.
 """
 
 import json
@@ -11,7 +11,7 @@ from pathlib import Path
 import uvicorn
 from starlette.types import Receive, Scope, Send
 
-_ANSWERS = {
+_RESPONSES = {
     path: (
         [
             (b"content-type", b"application/json; charset=utf-8"),
@@ -19,13 +19,13 @@ _ANSWERS = {
         ],
         text.encode(),
     )
-    for path, text in json.loads(Path(os.environ["BENCHMARK_ANSWERS"]).read_text()).items()
+    for path, text in json.loads(Path(os.environ["BENCHMARK_RESPONSES"]).read_text()).items()
 }
 
 
 async def app(scope: Scope, _: Receive, send: Send) -> None:
-    """Answer with what is there for the path."""
-    headers, body = _ANSWERS[scope["path"]]
+    """Send the stored response of the path."""
+    headers, body = _RESPONSES[scope["path"]]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -1,6 +1,6 @@
 """The listing with Django REST framework: a model, a serializer, a view, under gunicorn.
 
-It runs in an environment of its own (requirements/bench.txt), and gives the same JSON.
+It runs in its own environment (requirements/bench.txt) and returns the same JSON.
 """
 
 import os
@@ -54,7 +54,7 @@ _ZONE = ZoneInfo(os.environ["IMAGEAPI_TIME_ZONE"])
 
 
 class Image(models.Model):  # noqa: DJ008 - never shown
-    """An image, a column for each of its keys."""
+    """An image; each of its keys is a column."""
 
     public_id = models.UUIDField(primary_key=True)
     album_id = models.TextField()
@@ -76,7 +76,7 @@ class Image(models.Model):  # noqa: DJ008 - never shown
     thumbnails = models.JSONField()
 
     class Meta:
-        """Made by the others."""
+        """The table is created elsewhere (benchmarks.albums)."""
 
         app_label = "peer"
         managed = False
@@ -89,7 +89,7 @@ class ImageSerializer(serializers.ModelSerializer):
     created_at = serializers.SerializerMethodField()
 
     class Meta:
-        """In the documented order."""
+        """The fields in the documented order."""
 
         model = Image
         fields = (
@@ -99,16 +99,16 @@ class ImageSerializer(serializers.ModelSerializer):
         )
 
     def get_created_at(self, image: Image) -> str:
-        """Milliseconds, with the time zone's offset."""
+        """Return the time in milliseconds, with the offset of the time zone."""
         moment = image.created_at.replace(tzinfo=image.created_at.tzinfo or UTC)
         return moment.astimezone(_ZONE).isoformat(timespec="milliseconds")
 
 
 class TokenAuthentication(BaseAuthentication):
-    """The claims of the request's token."""
+    """Authentication by the request's token."""
 
     def authenticate(self, request: Any) -> tuple[None, Any]:
-        """No user, and the claims."""
+        """Return no user, and the claims of the token."""
         token = request.headers.get("Authorization", "")
         token = token.removeprefix('Token token="').removesuffix('"')
         try:
@@ -118,10 +118,10 @@ class TokenAuthentication(BaseAuthentication):
 
 
 class MayList(permissions.BasePermission):
-    """The token allows listing the album."""
+    """The permission to list the album."""
 
     def has_permission(self, request: Any, view: Any) -> bool:
-        """Whether it does."""
+        """Whether the token grants it."""
         access = request.auth.get("abilities", {}).get(view.kwargs["album_id"], {})
         return access.get("Access", {}).get("image_list") is True
 
@@ -134,7 +134,7 @@ class UntaggedList(generics.ListAPIView):
     serializer_class = ImageSerializer
 
     def get_queryset(self) -> Any:
-        """Those of the album."""
+        """Return the images of the album."""
         images = Image.objects.filter(album_id=self.kwargs["album_id"], tags=[])
         return images.order_by("created_at", "public_id")
 
@@ -144,7 +144,7 @@ application = get_wsgi_application()
 
 
 def main() -> None:
-    """Serve on a free port with one process and a few threads, as gunicorn's docs show it."""
+    """Serve on a free port with one process and 16 threads, as gunicorn's documentation shows."""
     from gunicorn.app.base import BaseApplication  # noqa: PLC0415
 
     class Server(BaseApplication):
@@ -153,7 +153,7 @@ def main() -> None:
             self.cfg.set("worker_class", "gthread")
             self.cfg.set("threads", 16)
             self.cfg.set("keepalive", 75)
-            self.cfg.set("when_ready", _ready)
+            self.cfg.set("when_ready", _print_address)
 
         def load(self) -> Any:
             return application
@@ -162,7 +162,7 @@ def main() -> None:
     Server().run()
 
 
-def _ready(server: Any) -> None:
+def _print_address(server: Any) -> None:
     port = server.LISTENERS[0].sock.getsockname()[1]
     print(f"django listens on http://127.0.0.1:{port}", flush=True)
 

@@ -1,11 +1,12 @@
-"""The load: keep-alive connections, each asking again as soon as it is answered.
+"""The load generator: keep-alive connections that send the next request after each response.
 
-A plain ``asyncio.Protocol`` over sockets, which reads no more of an answer than its status and its
-length. It is written in Python: a server that answers tens of thousands of requests per second
-waits for it, and is faster than it says.
+It is a plain ``asyncio.Protocol``, which parses only the status and the length of a response. It is
+written in Python: a server that can send tens of thousands of responses per second has to wait for
+it, and is faster than the result says.
 
-When the time is over, what was asked is still waited for, uncounted: a server goes on with requests
-whose client has left, and would do so at the cost of whoever is measured next.
+When the time is over, it waits for the responses of requests that are already sent, and does not
+count them. A server goes on with requests whose client has disconnected, and this would slow down
+the server that is measured next.
 """
 
 import asyncio
@@ -20,18 +21,18 @@ from typing import cast
 _CONTENT_LENGTH = re.compile(rb"(?i)\r\ncontent-length: *(\d+)")
 _END_OF_HEAD = b"\r\n\r\n"
 _OK = b"HTTP/1.1 200"
-_LAST_ANSWERS_SECONDS = 60.0
+_LAST_RESPONSES_SECONDS = 60.0
 
 
-class UnexpectedAnswer(Exception):
-    """No answer, one that is not a 200 with its length, or a connection that was closed."""
+class UnexpectedResponse(Exception):
+    """There was no response, one that is not 200 with a length, or the connection was closed."""
 
 
 @dataclass
 class Measurement:
-    """What was counted: whole answers within ``seconds``, and how long each took, in seconds.
+    """The complete responses within ``seconds``; ``latencies`` are in seconds, one for each.
 
-    ``busy_seconds`` is how long the generator itself was at work.
+    ``busy_seconds`` is the CPU time that the load generator itself used.
     """
 
     seconds: float
@@ -40,14 +41,14 @@ class Measurement:
 
     @property
     def per_second(self) -> float:
-        """Answers per second."""
+        """Responses per second."""
         return len(self.latencies) / self.seconds
 
 
 class _Client(asyncio.Protocol):
-    """One connection. ``failed`` is given its exception, if it comes to that.
+    """One connection. If it fails, it sets the exception of ``failed``.
 
-    ``ended`` is set when it has had the answer to its last request, or has failed.
+    ``ended`` is set when the response to its last request is complete, or it has failed.
     """
 
     def __init__(
@@ -58,82 +59,82 @@ class _Client(asyncio.Protocol):
         failed: "asyncio.Future[None]",
     ) -> None:
         self._requests = itertools.cycle([*requests[first:], *requests[:first]])
-        self._whole = -1  # bytes of an answer that was like the one before
+        self._last_size_bytes = -1  # of the whole response before: the next one often has the same
         self._latencies = latencies
         self._failed = failed
         self._head = b""
-        self._missing = 0  # bytes of the body still to come
-        self._asked = 0.0
-        self._leaving = False
+        self._missing_bytes = 0  # of the body
+        self._sent_at = 0.0
+        self._finishing = False
         self.ended = asyncio.Event()
         self._transport: asyncio.Transport | None = None
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self._transport = cast(asyncio.Transport, transport)  # uvloop's is no subclass
-        self._ask()
+        self._send_next()
 
     def data_received(self, data: bytes) -> None:
-        if self._missing:
-            self._missing -= len(data)
-        elif len(data) == self._whole and data.startswith(_OK):
+        if self._missing_bytes:
+            self._missing_bytes -= len(data)
+        elif len(data) == self._last_size_bytes and data.startswith(_OK):
             pass
-        elif not self._begins(self._head + data):
+        elif not self._parse_head(self._head + data):
             return
-        if self._missing == 0:
-            self._answered()
-        elif self._missing < 0:
-            self._fail("answered more than was announced")
+        if self._missing_bytes == 0:
+            self._finish_response()
+        elif self._missing_bytes < 0:
+            self._fail("the response is longer than its Content-Length")
 
     def connection_lost(self, exc: Exception | None) -> None:
         self._fail(f"the connection was closed: {exc}")
 
     def finish(self) -> None:
-        """Ask no more, and count no more."""
-        self._leaving = True
+        """Send no more requests, and count no more responses."""
+        self._finishing = True
 
-    def leave(self) -> None:
-        """Close the connection, whatever is still to come."""
+    def abort(self) -> None:
+        """Close the connection at once, even if a response is incomplete."""
         if self._transport is not None:
             self._transport.abort()
 
-    def _answered(self) -> None:
-        if self._leaving:
+    def _finish_response(self) -> None:
+        if self._finishing:
             self.ended.set()
             return
-        self._latencies.append(time.perf_counter() - self._asked)
-        self._ask()
+        self._latencies.append(time.perf_counter() - self._sent_at)
+        self._send_next()
 
-    def _ask(self) -> None:
+    def _send_next(self) -> None:
         assert self._transport is not None
-        self._asked = time.perf_counter()
+        self._sent_at = time.perf_counter()
         self._transport.write(next(self._requests))
 
-    def _begins(self, data: bytes) -> bool:
-        """Whether the head of the answer is there; how much of the body is not, is noted."""
+    def _parse_head(self, data: bytes) -> bool:
+        """Return whether the head is complete; if so, compute how much of the body is missing."""
         end = data.find(_END_OF_HEAD)
         self._head = data if end < 0 else b""
         if end < 0:
             return False
         length = _CONTENT_LENGTH.search(data, 0, end)
         if length is None or not data.startswith(_OK):
-            self._fail(f"answered {data[:200]!r}")
+            self._fail(f"unexpected response {data[:200]!r}")
             return False
-        self._whole = end + len(_END_OF_HEAD) + int(length[1])
-        self._missing = self._whole - len(data)
+        self._last_size_bytes = end + len(_END_OF_HEAD) + int(length[1])
+        self._missing_bytes = self._last_size_bytes - len(data)
         return True
 
     def _fail(self, reason: str) -> None:
         if not self._failed.done():
-            self._failed.set_exception(UnexpectedAnswer(reason))
+            self._failed.set_exception(UnexpectedResponse(reason))
         self.ended.set()
 
 
 async def measure(
     port: int, requests: Sequence[bytes], connections: int, seconds: float
 ) -> Measurement:
-    """Load the server at 127.0.0.1 for that long; raises UnexpectedAnswer.
+    """Put load on the server at 127.0.0.1:port for `seconds`. Raise UnexpectedResponse.
 
-    Each connection asks all of the requests in turn, each beginning with another.
+    Each connection sends all requests in turn, and each starts with a different one.
     """
     loop = asyncio.get_running_loop()
     failed: asyncio.Future[None] = loop.create_future()
@@ -157,21 +158,21 @@ async def measure(
         if failed.done():
             failed.result()
         if not measurement.latencies:
-            raise UnexpectedAnswer(f"no answer within {seconds:g} s")
+            raise UnexpectedResponse(f"no response within {seconds:g} s")
     finally:
         failed.cancel()
         for client in clients:
-            client.leave()
+            client.abort()
     return measurement
 
 
 async def _finish(clients: Sequence[_Client]) -> None:
-    """Wait for the answers under way; raises UnexpectedAnswer if they take too long."""
+    """Wait for the last responses; raise UnexpectedResponse if they take too long."""
     for client in clients:
         client.finish()
     try:
-        async with asyncio.timeout(_LAST_ANSWERS_SECONDS):
+        async with asyncio.timeout(_LAST_RESPONSES_SECONDS):
             for client in clients:
                 await client.ended.wait()
     except TimeoutError as error:
-        raise UnexpectedAnswer("the last answers do not come") from error
+        raise UnexpectedResponse("the last responses do not come") from error

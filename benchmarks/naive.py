@@ -1,8 +1,9 @@
 """The listing as most people would write it: ORM entities, through Pydantic, on every request.
 
-It gives the same JSON for the same request, and spares itself what the service does besides: the
-documented headers, compression, request ids, a log line per request, the stricter checks of a
-token. It has an index for its query and a connection for each client. The ratio errs in its favour.
+It returns the same JSON for the same request. It does not do what the service does besides: the
+documented headers, compression, request ids, a log line per request, stricter checks of the token.
+It has an index for its query and a database connection for each client. So the measured ratio is
+biased in its favour.
 """
 
 import os
@@ -32,7 +33,7 @@ class Base(DeclarativeBase):
 
 
 class NaiveImage(Base):
-    """An image, a column for each of its keys."""
+    """An image; each of its keys is a column."""
 
     __tablename__ = "naive_images"
     __table_args__ = (
@@ -60,7 +61,7 @@ class NaiveImage(Base):
 
 
 class LocationOut(BaseModel):
-    """Where the browser said it was."""
+    """The position that the browser sent."""
 
     accuracy: int | float
     latitude: float
@@ -68,7 +69,7 @@ class LocationOut(BaseModel):
 
 
 class InfosOut(BaseModel):
-    """Facts of the original."""
+    """Properties of the original."""
 
     bytes: int
     created_at: datetime
@@ -114,20 +115,20 @@ class ImageOut(BaseModel):
     thumbnails: ThumbnailsOut
 
     @field_serializer("created_at")
-    def _in_the_time_zone(self, moment: datetime) -> str:
+    def _format_time(self, moment: datetime) -> str:
         return moment.astimezone(TIME_ZONE).isoformat(timespec="milliseconds")
 
 
-def sqlalchemy_url(dsn: str) -> str:
-    """PostgreSQL's address in SQLAlchemy's spelling."""
+def build_sqlalchemy_url(dsn: str) -> str:
+    """Return PostgreSQL's URL in the form that SQLAlchemy needs."""
     return dsn.replace("postgresql://", "postgresql+asyncpg://", 1)
 
 
 @asynccontextmanager
 async def _lifespan(app: FastAPI) -> AsyncIterator[None]:
-    # By default 5 are kept, and up to 10 more opened and closed again as needed.
+    # By default the pool has 5 connections, and opens and closes up to 10 more as needed.
     engine = create_async_engine(
-        sqlalchemy_url(os.environ["IMAGEAPI_DATABASE_URL"]),
+        build_sqlalchemy_url(os.environ["IMAGEAPI_DATABASE_URL"]),
         pool_size=CONNECTIONS,
         max_overflow=0,
     )
@@ -141,13 +142,13 @@ app = FastAPI(lifespan=_lifespan)
 
 
 async def get_session(request: Request) -> AsyncIterator[AsyncSession]:
-    """A session for the request."""
+    """Open a session for the request."""
     async with request.app.state.sessions() as session:
         yield session
 
 
 async def get_claims(request: Request, authorization: Annotated[str, Header()]) -> dict[str, Any]:
-    """The claims of the request's token."""
+    """Return the claims of the request's token. Raise HTTPException."""
     token = authorization.removeprefix('Token token="').removesuffix('"')
     try:
         return jwt.decode(token, request.app.state.secret, algorithms=["HS256"])
@@ -155,10 +156,10 @@ async def get_claims(request: Request, authorization: Annotated[str, Header()]) 
         raise HTTPException(401, "Invalid token") from error
 
 
-async def list_allowed(
+async def require_image_list(
     album_id: str, claims: Annotated[dict[str, Any], Depends(get_claims)]
 ) -> str:
-    """The album's id, if the token allows listing it."""
+    """Return the album's id if the token allows listing it. Raise HTTPException."""
     access = claims.get("abilities", {}).get(album_id, {}).get("Access", {})
     if access.get("image_list") is not True:
         raise HTTPException(403, "Not allowed")
@@ -167,7 +168,7 @@ async def list_allowed(
 
 @app.get("/api/v1/albums/{album_id}/images/untag", response_model=list[ImageOut])
 async def list_untagged(
-    album_id: Annotated[str, Depends(list_allowed)],
+    album_id: Annotated[str, Depends(require_image_list)],
     session: Annotated[AsyncSession, Depends(get_session)],
 ) -> Any:
     """List the images without a tag, oldest first."""
@@ -192,7 +193,8 @@ def serve() -> None:
         log_level="warning",
         server_header=False,
         date_header=False,
-        # By default 5 s, as long as 128 lists of 500 keep it busy: it would close on requests.
+        # The default is 5 s. 128 lists of 500 images take as long, so that uvicorn would close
+        # connections on which a request is coming in.
         timeout_keep_alive=75,
     )
     uvicorn.Server(config).run(sockets=[sock])

@@ -1,9 +1,10 @@
 """Uploads as most people would write them: Pillow in a plain FastAPI route.
 
-It reads the whole file into memory, decodes it in a thread of FastAPI's pool, and keeps the
-original and the renditions in a folder. It spares itself what the service does besides: limits
-before decoding, processes that may die, synced files, one image for the same picture sent twice at
-once, events. ``PICTURES_EAGER=1`` lets it make all three renditions at the upload, else ``mini``.
+It reads the whole file into memory, decodes it in a thread of FastAPI's pool, and stores the
+original and the renditions in a folder. It does not do what the service does besides: limits before
+decoding, decoding in processes that may crash, syncing files to the disk, one image for the same
+picture sent twice at the same time, events. With ``PICTURES_EAGER=1`` it makes all three renditions
+during the upload, else only ``mini``.
 """
 
 import hashlib
@@ -30,7 +31,7 @@ EAGER = SIZES if os.environ.get("PICTURES_EAGER") == "1" else {"mini": SIZES["mi
 FOLDER = Path(os.environ.get("IMAGEAPI_STORE_URL", "pictures"))
 
 
-def _position(exif: Image.Exif) -> list[float] | None:
+def _read_position(exif: Image.Exif) -> list[float] | None:
     gps = exif.get_ifd(IFD.GPSInfo)
     if not gps:
         return None
@@ -44,23 +45,23 @@ def _position(exif: Image.Exif) -> list[float] | None:
     ]
 
 
-def _taken_in(content: bytes, public_id: uuid.UUID) -> dict[str, Any]:
-    """Facts of the picture, which is kept, with its renditions."""
+def _store(content: bytes, public_id: uuid.UUID) -> dict[str, Any]:
+    """Store the picture and its renditions; return the picture's properties."""
     image: Image.Image = Image.open(io.BytesIO(content))
     exif = image.getexif()
     width, height = image.size[:: -1 if exif.get(Base.Orientation, 1) in _SIDEWAYS else 1]
     folder = FOLDER / str(public_id)
     folder.mkdir(parents=True)
     (folder / "original").write_bytes(content)
-    # The largest first, each from the one before: Pillow then decodes no more than it must.
+    # The largest first, each from the one before: Pillow decodes once, no larger than needed.
     for name, edge in EAGER.items():
-        image = _shrunk(image, edge)
+        image = _shrink(image, edge)
         image.save(folder / f"{name}.jpg", quality=82)
     return {
         "width": width,
         "height": height,
         "exifs": {str(tag): str(value) for tag, value in exif.items()},
-        "gps_exifs": _position(exif),
+        "gps_exifs": _read_position(exif),
     }
 
 
@@ -71,7 +72,7 @@ async def upload(
     claims: Annotated[dict[str, Any], Depends(get_claims)],
     session: Annotated[AsyncSession, Depends(get_session)],
 ) -> Any:
-    """Take a picture in."""
+    """Add a picture to the album."""
     access = claims.get("abilities", {}).get(album_id, {}).get("Access", {})
     if access.get("image_create") is not True:
         raise HTTPException(403, "Not allowed")
@@ -80,10 +81,10 @@ async def upload(
     same = select(NaiveImage).where(
         NaiveImage.album_id == album_id, NaiveImage.infos["sha256"].as_string() == digest
     )
-    if (there := await session.scalar(same.limit(1))) is not None:
-        return there
+    if (existing := await session.scalar(same.limit(1))) is not None:
+        return existing
     public_id = uuid.uuid4()
-    facts = await run_in_threadpool(_taken_in, content, public_id)
+    facts = await run_in_threadpool(_store, content, public_id)
     now = datetime.now(UTC)
     image = NaiveImage(
         public_id=public_id,
@@ -118,7 +119,7 @@ async def upload(
 
 @app.get("/renditions/{public_id}/{name}.jpg")
 async def rendition(public_id: uuid.UUID, name: str) -> FileResponse:
-    """Show a rendition, made now if it was not at the upload."""
+    """Return a rendition; make it now if the upload did not."""
     path = FOLDER / str(public_id) / f"{name}.jpg"
     if not path.exists():
         await run_in_threadpool(_render, path, SIZES[name])
@@ -126,10 +127,10 @@ async def rendition(public_id: uuid.UUID, name: str) -> FileResponse:
 
 
 def _render(path: Path, edge: int) -> None:
-    _shrunk(Image.open(path.with_name("original")), edge).save(path, quality=82)
+    _shrink(Image.open(path.with_name("original")), edge).save(path, quality=82)
 
 
-def _shrunk(image: Image.Image, edge: int) -> Image.Image:
+def _shrink(image: Image.Image, edge: int) -> Image.Image:
     image.thumbnail((edge, edge))
     return ImageOps.exif_transpose(image).convert("RGB")
 

@@ -1,8 +1,8 @@
-"""Uploads of 12-megapixel photographs beside the same work with Pillow, in rounds taking turns.
+"""Compare uploads of 12-megapixel photographs with the same work by Pillow, in alternating rounds.
 
-Each server has the first core for itself and its children, PostgreSQL too; the client is on the
-second. An upload is answered when the picture and its record are kept; then its renditions are
-asked for. ``make bench`` runs it.
+Each server runs with its child processes on the first core, and the client on the second.
+PostgreSQL runs on any core. The response to an upload comes when the picture and its record are
+stored; then the client requests the renditions. ``make bench`` runs it.
 """
 
 import argparse
@@ -27,8 +27,14 @@ import psutil  # type: ignore[import-untyped]  # it has none
 from PIL import Image, ImageFilter
 from PIL.ExifTags import GPS, IFD, Base
 
-from benchmarks.albums import make_tables
-from benchmarks.servers import SECRET, Candidate, environment, pin, serving
+from benchmarks.albums import create_tables
+from benchmarks.servers import (
+    SECRET,
+    Candidate,
+    build_environment,
+    pin_to_core,
+    run_candidate,
+)
 from imageapi.auth.tokens import Tokens
 from imageapi.embedded_postgres.client import run_embedded_server
 
@@ -44,7 +50,10 @@ _COMMANDS = {
 
 @dataclass
 class Round:
-    """What one candidate did in one round: seconds, but for ``cpu_seconds``, which are a sum."""
+    """The results of one candidate in one round; times in seconds.
+
+    ``alone`` and ``first`` are of one client; ``cpu_seconds`` is the mean of an upload by four.
+    """
 
     alone: list[float] = field(default_factory=list)
     together_per_second: float = 0.0
@@ -52,12 +61,12 @@ class Round:
     first: dict[str, list[float]] = field(default_factory=lambda: defaultdict(list))
 
 
-def photograph(seed: int, width: int = 4000, height: int = 3000) -> bytes:
-    """A picture like one of a camera, with what a camera writes: some 4 MB, the same each time."""
-    chance = random.Random(seed)
-    noise = Image.frombytes("L", (width // 8, height // 8), chance.randbytes(width * height // 64))
+def draw_photograph(seed: int, width: int = 4000, height: int = 3000) -> bytes:
+    """Return a JPEG like a camera's, about 2 MB with EXIF data; the same for the same seed."""
+    rng = random.Random(seed)
+    noise = Image.frombytes("L", (width // 8, height // 8), rng.randbytes(width * height // 64))
     coarse = noise.filter(ImageFilter.GaussianBlur(12)).resize((width, height))
-    fine = Image.frombytes("L", (width, height), chance.randbytes(width * height))
+    fine = Image.frombytes("L", (width, height), rng.randbytes(width * height))
     grain = Image.blend(coarse, fine.filter(ImageFilter.GaussianBlur(1.2)), 0.35)
     slope = Image.linear_gradient("L").resize((width, height))
     image = Image.merge("RGB", (grain, Image.blend(grain, slope, 0.4), slope))
@@ -71,17 +80,17 @@ def photograph(seed: int, width: int = 4000, height: int = 3000) -> bytes:
     return file.getvalue()
 
 
-def another(content: bytes, number: int) -> bytes:
-    """The same pixels in a file of its own: with a comment behind the start of the image."""
+def add_comment(content: bytes, number: int) -> bytes:
+    """Return another file with the same pixels: with a JPEG comment after the start marker."""
     comment = b"%032d" % number
     return content[:2] + b"\xff\xfe" + (len(comment) + 2).to_bytes(2) + comment + content[2:]
 
 
 class Client:
-    """Uploads to one candidate, each time another file."""
+    """Uploads to one candidate, each time a different file."""
 
     def __init__(self, candidate: Candidate, content: bytes) -> None:
-        # The peers share a table: each has an album of its own.
+        # The peers share a table, so each has its own album.
         self._album_id = "".join(filter(str.isalpha, candidate.name))
         token = Tokens(SECRET).issue(
             self._album_id, ["image_create", "image_list"], timedelta(hours=4)
@@ -96,18 +105,20 @@ class Client:
         self._number = 0
 
     async def upload(self) -> Any:
-        """The new image."""
+        """Upload a picture; return the new image. Exit if the status is not 201."""
         self._number += 1
-        answer = await self._http.post(
+        response = await self._http.post(
             f"/api/v1/albums/{self._album_id}/images",
-            files={"file": ("photograph.jpg", another(self._content, self._number), "image/jpeg")},
+            files={
+                "file": ("photograph.jpg", add_comment(self._content, self._number), "image/jpeg")
+            },
         )
-        if answer.status_code != 201:
-            raise SystemExit(f"benchmark: an upload was answered {answer.status_code}")
-        return answer.json()
+        if response.status_code != 201:
+            raise SystemExit(f"benchmark: the status of an upload was {response.status_code}")
+        return response.json()
 
-    async def measured(self, count: int) -> Round:
-        """So many uploads one after the other, each shown at once, and as many by four clients."""
+    async def measure(self, count: int) -> Round:
+        """Measure uploads: first one after the other with all renditions, then by four clients."""
         result = Round()
         for _ in range(count):
             started = time.perf_counter()
@@ -115,78 +126,82 @@ class Client:
             result.alone.append(time.perf_counter() - started)
             for size in _SIZES:
                 started = time.perf_counter()
-                await self.show(image, size)
+                await self.fetch_rendition(image, size)
                 result.first[size].append(time.perf_counter() - started)
-        before, started = self.cpu_seconds(), time.perf_counter()
-        await asyncio.gather(*(self._uploads(count // CLIENTS) for _ in range(CLIENTS)))
-        done = count // CLIENTS * CLIENTS
-        result.together_per_second = done / (time.perf_counter() - started)
-        result.cpu_seconds = (self.cpu_seconds() - before) / done
+        cpu_before, started = self.read_cpu_seconds(), time.perf_counter()
+        await asyncio.gather(*(self._upload_many(count // CLIENTS) for _ in range(CLIENTS)))
+        uploads = count // CLIENTS * CLIENTS
+        result.together_per_second = uploads / (time.perf_counter() - started)
+        result.cpu_seconds = (self.read_cpu_seconds() - cpu_before) / uploads
         return result
 
-    async def show(self, image: Any, size: str) -> bytes:
-        """The rendition of this size."""
-        answer = await self._http.get(image["thumbnails"][size])
-        if answer.status_code != 200:
-            raise SystemExit(f"benchmark: {size} was answered {answer.status_code}")
-        return answer.content
+    async def fetch_rendition(self, image: Any, size: str) -> bytes:
+        """Return the rendition of this size. Exit if the status is not 200."""
+        response = await self._http.get(image["thumbnails"][size])
+        if response.status_code != 200:
+            raise SystemExit(f"benchmark: the status of {size} was {response.status_code}")
+        return response.content
 
-    def cpu_seconds(self) -> float:
-        """What the server and its children have used so far."""
+    def read_cpu_seconds(self) -> float:
+        """Return the CPU time of the server and its children, ended ones included, so far."""
         processes = [self._server, *self._server.children(recursive=True)]
-        times = [each.cpu_times() for each in processes]
-        ended = self._server.cpu_times()
-        own = sum(each.user + each.system for each in times)
-        return float(own + ended.children_user + ended.children_system)
+        times = [process.cpu_times() for process in processes]
+        of_ended = self._server.cpu_times()
+        of_running = sum(process_times.user + process_times.system for process_times in times)
+        return float(of_running + of_ended.children_user + of_ended.children_system)
 
-    def memory_bytes(self) -> int:
-        """What the server and its children hold, what they share counted for each."""
+    def read_memory_bytes(self) -> int:
+        """Return the memory of the server and its children; shared pages count for each (RSS)."""
         processes = [self._server, *self._server.children(recursive=True)]
-        return sum(each.memory_info().rss for each in processes)
+        return sum(process.memory_info().rss for process in processes)
 
     async def close(self) -> None:
-        """Leave."""
+        """Close the connections."""
         await self._http.aclose()
 
-    async def _uploads(self, count: int) -> None:
+    async def _upload_many(self, count: int) -> None:
         for _ in range(count):
             await self.upload()
 
 
-async def _check_alike(clients: Mapping[str, Client]) -> None:
-    """Exit unless all say the same of the picture, and show it alike."""
-    said = []
+async def _check_equal(clients: Mapping[str, Client]) -> None:
+    """Exit if the candidates return different properties or sizes of the same picture."""
+    properties = []
     for client in clients.values():
         image = await client.upload()
         latitude, longitude = image["gps_exifs"]
-        sizes = [Image.open(io.BytesIO(await client.show(image, size))).size for size in _SIZES]
-        place = (round(latitude, 5), round(longitude, 5))
-        said.append((image["width"], image["height"], place, image["infos"]["bytes"], sizes))
-    if any(each != said[0] for each in said):
-        raise SystemExit(f"benchmark: the candidates differ: {said}")
+        sizes = [
+            Image.open(io.BytesIO(await client.fetch_rendition(image, size))).size
+            for size in _SIZES
+        ]
+        position = (round(latitude, 5), round(longitude, 5))
+        size_bytes = image["infos"]["bytes"]
+        properties.append((image["width"], image["height"], position, size_bytes, sizes))
+    if any(item != properties[0] for item in properties):
+        raise SystemExit(f"benchmark: the candidates differ: {properties}")
 
 
 async def _run(folder: Path, rounds: int, count: int) -> None:
-    content = photograph(seed=1)
+    content = draw_photograph(seed=1)
     results: dict[str, list[Round]] = defaultdict(list)
     with ExitStack() as opened:
         dsn = opened.enter_context(run_embedded_server(folder / "data"))
-        await make_tables(dsn)
+        await create_tables(dsn)
         clients = {}
         for name, command in _COMMANDS.items():
-            surroundings = environment(dsn) | {
+            environment = build_environment(dsn) | {
                 "IMAGEAPI_STORE_URL": str(folder / name),
                 "PICTURES_EAGER": str(int(name.endswith("all"))),
             }
-            candidate = opened.enter_context(serving(name, surroundings, folder, command))
+            candidate = opened.enter_context(run_candidate(name, environment, folder, command))
             clients[name] = Client(candidate, content)
-        await _check_alike(clients)
-        pin(0, 1)
+        await _check_equal(clients)
+        pin_to_core(0, 1)
         for number in range(rounds):
             order = list(clients)[:: -1 if number % 2 else 1]
             for name in order:
-                results[name].append(await clients[name].measured(count))
-        memory = {name: client.memory_bytes() for name, client in clients.items()}
+                results[name].append(await clients[name].measure(count))
+        memory = {name: client.read_memory_bytes() for name, client in clients.items()}
         for client in clients.values():
             await client.close()
     _print(results, memory, len(content), rounds, count)
@@ -194,42 +209,42 @@ async def _run(folder: Path, rounds: int, count: int) -> None:
 
 def _print(
     results: Mapping[str, Sequence[Round]],
-    memory: Mapping[str, int],
-    length: int,
+    memory_bytes: Mapping[str, int],
+    picture_bytes: int,
     rounds: int,
     count: int,
 ) -> None:
     headings = ("server", "uploads/s", "min - max", "ratio", "CPU ms", "upload ms")
     print("{:<13} {:>9}  {:^11} {:>6} {:>7} {:>10}".format(*headings), end="")
     print("".join(f"{'first ' + size:>12}" for size in _SIZES), f"{'MB':>6}")
-    slowest = median(each.together_per_second for each in results["pillow, all"])
-    for name, measured in results.items():
-        rates = [each.together_per_second for each in measured]
-        cpu = median(each.cpu_seconds for each in measured) * 1000
-        alone = median(each for round_ in measured for each in round_.alone) * 1000
+    reference = median(result.together_per_second for result in results["pillow, all"])
+    for name, round_results in results.items():
+        rates = [result.together_per_second for result in round_results]
+        cpu_ms = median(result.cpu_seconds for result in round_results) * 1000
+        alone_ms = median(seconds for result in round_results for seconds in result.alone) * 1000
         print(
             f"{name:<13} {median(rates):>9.1f}  {min(rates):>4.1f} - {max(rates):<4.1f} "
-            f"{median(rates) / slowest:>5.1f}x {cpu:>7.0f} {alone:>10.0f}",
+            f"{median(rates) / reference:>5.1f}x {cpu_ms:>7.0f} {alone_ms:>10.0f}",
             end="",
         )
         for size in _SIZES:
-            first = median(each for round_ in measured for each in round_.first[size]) * 1000
-            print(f"{first:>9.1f} ms", end="")
-        print(f" {memory[name] / 1e6:>6.0f}")
+            times = [seconds for result in round_results for seconds in result.first[size]]
+            print(f"{median(times) * 1000:>9.1f} ms", end="")
+        print(f" {memory_bytes[name] / 1e6:>6.0f}")
     print(
         f"\nuploads/s: {CLIENTS} clients, median of {rounds} rounds of {count}; CPU ms: of server "
-        f"and children for each upload; upload, first: median of one client, asking in this order."
-        f"\nA JPEG of 4000 x 3000 pixels, {length / 1e6:.1f} MB. Ours syncs every file to the "
-        f"disk before it answers, Pillow's peers do not. Server and load on one core each of "
-        f"{os.cpu_count()}."
+        f"and children for each upload; upload, first: median of one client, in this order."
+        f"\nA JPEG of 4000 x 3000 pixels, {picture_bytes / 1e6:.1f} MB. Ours syncs every file to "
+        f"the disk before it responds, the peers with Pillow do not. Server and load on one core "
+        f"each of {os.cpu_count()}."
     )
 
 
 def main() -> None:
     """Measure and print."""
     parser = argparse.ArgumentParser(prog="python -m benchmarks.pictures", description=__doc__)
-    parser.add_argument("--rounds", type=int, default=5, help="how often each is measured")
-    parser.add_argument("--uploads", type=int, default=12, help="how many, each time")
+    parser.add_argument("--rounds", type=int, default=5, help="measurements of each server")
+    parser.add_argument("--uploads", type=int, default=12, help="uploads of a measurement")
     arguments = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="imageapi-bench-") as folder:
         asyncio.run(_run(Path(folder), arguments.rounds, arguments.uploads))

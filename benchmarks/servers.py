@@ -1,4 +1,4 @@
-"""The candidates as processes of their own, on one core, stopped at the end."""
+"""The candidates: each is a process on one core, and is stopped at the end."""
 
 import json
 import os
@@ -15,7 +15,7 @@ from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 
-from benchmarks.albums import path_of
+from benchmarks.albums import build_path
 from benchmarks.naive import TIME_ZONE
 from imageapi.auth.tokens import Tokens
 
@@ -39,7 +39,7 @@ for name in sys.argv[1:]:
     print(name, version(name))
 """
 
-#: Ours first; then what people would use instead; then the limit.
+#: Ours first, then what people would use instead, then the upper limit.
 COMMANDS = {
     "ours": [_IMAGEAPI, "serve", "--port", "0"],
     "naive": [sys.executable, "-m", "benchmarks.naive"],
@@ -50,8 +50,8 @@ COMMANDS = {
 }
 
 
-def present() -> list[str]:
-    """The candidates that are installed here."""
+def list_installed() -> list[str]:
+    """Return the names of the candidates that are installed here."""
     missing = set()
     if not _DJANGO.exists():
         missing.add("django")
@@ -60,27 +60,27 @@ def present() -> list[str]:
     return [name for name in COMMANDS if name not in missing]
 
 
-def versions(names: Sequence[str]) -> list[str]:
-    """What the candidates are made of, each with its version."""
-    found = [f"{name} {version(name)}" for name in _PACKAGES]
+def read_versions(names: Sequence[str]) -> list[str]:
+    """Return the packages that the candidates use, each with its version."""
+    versions = [f"{name} {version(name)}" for name in _PACKAGES]
     if "django" in names:
         command = [str(_DJANGO), "-c", _SHOW_VERSIONS, *_DJANGO_PACKAGES]
-        found += subprocess.run(
+        versions += subprocess.run(
             command, check=True, capture_output=True, text=True
         ).stdout.splitlines()
     if any(name.startswith("fastify") for name in names):
         node = subprocess.run(
             [_FASTIFY[0], "--version"], check=True, capture_output=True, text=True
         )
-        found.append(f"node {node.stdout.strip().removeprefix('v')}")
+        versions.append(f"node {node.stdout.strip().removeprefix('v')}")
         for name in _NODE_PACKAGES:
-            about = json.loads((_NODE_MODULES / name / "package.json").read_text())
-            found.append(f"{name} {about['version']}")
-    return found
+            package = json.loads((_NODE_MODULES / name / "package.json").read_text())
+            versions.append(f"{name} {package['version']}")
+    return versions
 
 
 class NotServing(Exception):
-    """A candidate that ended instead of listening; ``str()`` is what it said."""
+    """A candidate ended instead of listening; ``str()`` is its output."""
 
 
 @dataclass(frozen=True)
@@ -91,25 +91,29 @@ class Candidate:
     port: int
     pid: int
 
-    def answer(self, album_id: str) -> bytes:
-        """The body of its answer for the album."""
-        url = f"http://127.0.0.1:{self.port}{path_of(album_id)}"
-        request = urllib.request.Request(url, headers={"Authorization": _authorization(album_id)})
-        with urllib.request.urlopen(request, timeout=60) as answer:
-            body: bytes = answer.read()
+    def fetch(self, album_id: str) -> bytes:
+        """Return the body of its response for the album."""
+        url = f"http://127.0.0.1:{self.port}{build_path(album_id)}"
+        request = urllib.request.Request(
+            url, headers={"Authorization": _build_authorization(album_id)}
+        )
+        with urllib.request.urlopen(request, timeout=60) as response:
+            body: bytes = response.read()
         return body
 
 
-def request_for(album_id: str) -> bytes:
-    """The request for the album, as it goes over the wire."""
-    head = f"GET {path_of(album_id)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n"
-    return f"{head}Authorization: {_authorization(album_id)}\r\n\r\n".encode()
+def build_request(album_id: str) -> bytes:
+    """Return the bytes of the request for the album."""
+    head = f"GET {build_path(album_id)} HTTP/1.1\r\nHost: 127.0.0.1\r\nAccept: application/json\r\n"
+    return f"{head}Authorization: {_build_authorization(album_id)}\r\n\r\n".encode()
 
 
-def environment(dsn: str) -> dict[str, str]:
-    """What all candidates see; nothing of whoever runs the benchmark has a say in it."""
-    kept = {name: value for name, value in os.environ.items() if not name.startswith("IMAGEAPI_")}
-    return kept | {
+def build_environment(dsn: str) -> dict[str, str]:
+    """Return the variables for all candidates; settings of the caller's environment are removed."""
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("IMAGEAPI_")
+    }
+    return inherited | {
         "IMAGEAPI_DATABASE_URL": dsn,
         "BENCHMARK_DSN": dsn,
         "IMAGEAPI_TOKEN_SECRET": SECRET,
@@ -119,46 +123,47 @@ def environment(dsn: str) -> dict[str, str]:
 
 
 @contextmanager
-def serving(
+def run_candidate(
     name: str,
-    surroundings: Mapping[str, str],
+    environment: Mapping[str, str],
     folder: Path,
     command: Sequence[str] | None = None,
 ) -> Iterator[Candidate]:
-    """The candidate, once it listens; raises NotServing. Its log goes to a file in the folder.
+    """Start a candidate, yield it when it listens, and stop it. Raise NotServing.
 
-    It is in a session of its own: Ctrl-C is for the benchmark, which then stops it by SIGTERM.
+    Its log goes to a file in the folder. It has its own session, so that Ctrl-C interrupts only the
+    benchmark, which then stops the candidate by SIGTERM.
     """
-    log = folder / f"{name}.log"
-    with log.open("wb") as errors:
+    log_path = folder / f"{name}.log"
+    with log_path.open("wb") as log:
         process = subprocess.Popen(
             command or COMMANDS[name],
             cwd=folder,
-            env=surroundings,
+            env=environment,
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
-            stderr=errors,
+            stderr=log,
             start_new_session=True,
         )
     try:
-        pin(process.pid, 0)
+        pin_to_core(process.pid, 0)
         assert process.stdout is not None
-        first = process.stdout.readline().decode()
-        port = re.search(r"http://127\.0\.0\.1:(\d+)", first)
+        first_line = process.stdout.readline().decode()
+        port = re.search(r"http://127\.0\.0\.1:(\d+)", first_line)
         if port is None:
-            raise NotServing(f"{name}: {first}{log.read_text()[-2000:]}")
+            raise NotServing(f"{name}: {first_line}{log_path.read_text()[-2000:]}")
         yield Candidate(name, int(port[1]), process.pid)
     finally:
         _stop(process)
 
 
-def pin(pid: int, number: int) -> None:
-    """Keep the process (0: this one) to one core, where the system can and has as many."""
+def pin_to_core(pid: int, number: int) -> None:
+    """Run the process (0: this one) on one core only, on Linux and if there are enough cores."""
     if sys.platform == "linux" and len(CORES) > number:
         os.sched_setaffinity(pid, {CORES[number]})
 
 
-#: The cores that the benchmark may use, before it pins anything.
+#: The cores that the benchmark may use, read before it pins anything.
 CORES = sorted(os.sched_getaffinity(0)) if sys.platform == "linux" else []
 
 
@@ -172,6 +177,6 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 
 @cache
-def _authorization(album_id: str) -> str:
+def _build_authorization(album_id: str) -> str:
     token = Tokens(SECRET).issue(album_id, ["image_list"], timedelta(hours=4))
     return f'Token token="{token}"'

@@ -1,10 +1,10 @@
-"""A drill: every migration on a filled database, and how long it holds those up who use it.
+"""A drill: run every migration on a filled database; measure how long it blocks other sessions.
 
     python scripts/drill_migrations.py [--images 1000000]
 
-On the embedded database of a temporary folder, filled as of the first revision. While each
-migration runs, one reader lists images and one writer tags an image, again and again; the
-longest that either waited is how long the tables were locked for it. What it prints is measured.
+It uses the embedded database of a temporary folder, filled after the first revision. While each
+migration runs, one reader lists images and one writer tags an image, in a loop. The longest wait of
+either is how long the tables were locked for it. All printed figures are measured.
 """
 
 import argparse
@@ -35,16 +35,16 @@ WRITE = (
 )
 
 
-def revisions() -> list[str]:
-    """Every migration, the first one first."""
+def list_revisions() -> list[str]:
+    """Return the ids of all migrations, the first one first."""
     config = Config()
     config.set_main_option("script_location", str(find_scripts()))
-    walked = ScriptDirectory.from_config(config).walk_revisions()
-    return [script.revision for script in walked][::-1]
+    newest_first = ScriptDirectory.from_config(config).walk_revisions()
+    return [script.revision for script in newest_first][::-1]
 
 
 async def fill(connection: "asyncpg.Connection[asyncpg.Record]", images: int) -> None:
-    """Albums and images as the first revision has them, every third one tagged."""
+    """Insert albums and images into the tables of the first revision; tag every third image."""
     record = EXAMPLE.read_text()[1:-1]
     await connection.execute(
         "INSERT INTO albums SELECT 'album-' || n, 1, '' FROM generate_series(1, $1) AS n", ALBUMS
@@ -62,58 +62,61 @@ async def fill(connection: "asyncpg.Connection[asyncpg.Record]", images: int) ->
     await connection.execute("VACUUM ANALYZE", timeout=3600)
 
 
-async def longest_wait(dsn: str, statement: str) -> float:
-    """Asks until cancelled; how long the longest answer took, in seconds."""
+async def measure_longest_wait(dsn: str, statement: str) -> float:
+    """Execute a statement in a loop until cancelled; return the longest execution in seconds."""
     connection = await asyncpg.connect(dsn)
-    longest = 0.0
+    longest_seconds = 0.0
     with contextlib.suppress(asyncio.CancelledError):
         while True:
             started = time.perf_counter()
             try:
-                await asyncio.shield(asked := asyncio.ensure_future(connection.execute(statement)))
+                execution = asyncio.ensure_future(connection.execute(statement))
+                await asyncio.shield(execution)
             except asyncio.CancelledError:
-                await asked
+                await execution
                 raise
             finally:
-                longest = max(longest, time.perf_counter() - started)
+                longest_seconds = max(longest_seconds, time.perf_counter() - started)
             await asyncio.sleep(0.005)
     await connection.close()
-    return longest
+    return longest_seconds
 
 
-async def measured(database: Database, dsn: str, revision: str) -> tuple[float, float, float]:
-    """Seconds that the migration took, that a reader waited, and a writer."""
-    asking = [asyncio.create_task(longest_wait(dsn, each)) for each in (READ, WRITE)]
+async def measure_migration(
+    database: Database, dsn: str, revision: str
+) -> tuple[float, float, float]:
+    """Migrate; return the seconds it took, and the longest waits of the reader and the writer."""
+    waits = [asyncio.create_task(measure_longest_wait(dsn, sql)) for sql in (READ, WRITE)]
     await asyncio.sleep(0.5)
     started = time.perf_counter()
     await migrate(database, revision)
-    took = time.perf_counter() - started
+    seconds = time.perf_counter() - started
     await asyncio.sleep(0.5)
-    for each in asking:
-        each.cancel()
-    reader, writer = await asyncio.gather(*asking)
-    return took, reader, writer
+    for wait in waits:
+        wait.cancel()
+    reader, writer = await asyncio.gather(*waits)
+    return seconds, reader, writer
 
 
 async def main(images: int) -> None:
-    """Fill, migrate, tell."""
+    """Fill the database, then run and measure each further migration."""
     with tempfile.TemporaryDirectory() as folder, run_embedded_server(Path(folder)) as dsn:
         database = Database(dsn)
-        first, *further = revisions()
+        first, *others = list_revisions()
         await migrate(database, first)
         connection = await asyncpg.connect(dsn)
         started = time.perf_counter()
         await fill(connection, images)
         print(f"{images:,} images in {ALBUMS:,} albums after {time.perf_counter() - started:.0f} s")
-        for revision in further:
-            took, reader, writer = await measured(database, dsn, revision)
-            waited = f"a reader waited {reader:.2f} s, a writer {writer:.2f} s"
-            print(f"{revision}: {took:.2f} s; {waited}", flush=True)
+        for revision in others:
+            seconds, reader, writer = await measure_migration(database, dsn, revision)
+            waits = f"a reader waited {reader:.2f} s, a writer {writer:.2f} s"
+            print(f"{revision}: {seconds:.2f} s; {waits}", flush=True)
         await connection.close()
         await database.close()
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Every migration on a filled database.")
+    parser = argparse.ArgumentParser(description="Run every migration on a filled database.")
     parser.add_argument("--images", type=int, default=1_000_000)
     sys.exit(asyncio.run(main(parser.parse_args().images)))

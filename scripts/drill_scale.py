@@ -1,14 +1,15 @@
-"""A drill: the same calls of the service while the data set grows from 10 thousand to 10 million.
+"""A drill: the same calls while the data set grows from 10 thousand to 10 million images.
 
-It grows a database album by album, as albums come in: of each, 25 to 500 untagged images, and one
-in five tagged; twenty albums are filled at a time, so that an album's rows lie apart. Beside it on
-the same server stays one of 10,000 images, and every figure is the median of calls that alternate
-between the two, so that what else the machine does falls on both. Then it changes tags 10,000
-times under several fill factors, and tells what that leaves behind.
+It grows a database album by album, as a service does: each album has 25 to 500 untagged images, and
+one image in five is tagged. Twenty albums are filled at the same time, so that the rows of an album
+lie on different pages. A second database on the same server always has 10,000 images. Each figure
+is the median of calls that alternate between the two, so that other load on the machine affects
+both. Then the drill changes tags 10,000 times with several fill factors, and measures what remains.
 
-Commits wait for no disk here (`synchronous_commit=off`): its milliseconds, the same at any size,
-would hide what differs. `make scale` runs it, and needs 20 GB of disk; `--most 1000000` needs 4.
-With IMAGEAPI_DATABASE_URL the databases are made on that server, and removed again.
+Commits do not wait for the disk here (`synchronous_commit=off`): that takes milliseconds at any
+size, which would hide the differences. `make scale` runs the drill and needs 20 GB of disk;
+`--max-images 1000000` needs 4. With IMAGEAPI_DATABASE_URL the databases are created on that server,
+and dropped at the end.
 """
 
 import argparse
@@ -46,13 +47,13 @@ from imageapi.records.image import Image
 
 SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
-BYTES_PER_IMAGE = 2000  # with indexes, and the log of what was written while it grows
+BYTES_PER_IMAGE = 2000  # with indexes, and the WAL that is written while it grows
 ALBUMS_AT_A_TIME = 500
 CHANGES = 10_000
-RENDERING = RecordSerializer(ZoneInfo("UTC"), {"full": 1600, "large": 480, "mini": 120})
+SERIALIZER = RecordSerializer(ZoneInfo("UTC"), {"full": 1600, "large": 480, "mini": 120})
 INDEXES = ("pk_images", "ix_images_there", "ix_images_queue", "uq_images_digest")
 
-#: Album n: every fifth has 31 images, the others up to 621; every fifth image is tagged.
+#: Album n: every fifth has 31 images, the others 31 to 621; every fifth image is tagged.
 _ALBUMS = """
     SELECT n, '003' || substr(md5(n::text), 1, 15) AS album_id,
         CASE WHEN n % 5 = 0 THEN 31 ELSE 31 + abs(hashtext(n::text)::bigint) % 591 END AS count
@@ -82,10 +83,6 @@ _ADD_IMAGES = f"""
         ORDER BY n / 20, k, n OFFSET 0
     ) AS new
 """  # noqa: S608 - our own text
-_OF_TWENTY_FIVE = """
-    SELECT album_id FROM images WHERE tags = '{}' AND deleted_at IS NULL
-    AND album_id = ANY($1) GROUP BY album_id HAVING count(*) = 25
-"""
 _ALBUM_IDS = f"SELECT album_id, count FROM ({_ALBUMS}) AS album"  # noqa: S608 - our own text
 _UPDATES = """
     SELECT relname, n_tup_upd, n_tup_hot_upd FROM pg_stat_user_tables
@@ -93,37 +90,37 @@ _UPDATES = """
 """
 
 
-class Watched(Database):
-    """A database that remembers the last statement it read by, to have it explained."""
+class ExplainingDatabase(Database):
+    """A database that remembers the last statement that it read with, to explain it."""
 
-    last: tuple[Statement, dict[str, Any]] | None = None
+    last_read: tuple[Statement, dict[str, Any]] | None = None
 
     async def read(self, statement: Statement, **values: Any) -> list[asyncpg.Record]:
-        """The statement's rows."""
-        self.last = (statement, values)
+        """Return the rows of a statement."""
+        self.last_read = (statement, values)
         return await super().read(statement, **values)
 
-    async def one(self, query: str, *values: object) -> Any:
-        """A single value, on a connection of its own; also for what no transaction may hold."""
+    async def fetch_value(self, query: str, *values: object) -> Any:
+        """Return a single value; use a new connection, so that VACUUM and the like work too."""
         connection = await self.connect()
         try:
             return await connection.fetchval(query, *values, timeout=7200)
         finally:
             await connection.close()
 
-    async def rows(self, query: str, *values: object) -> list[asyncpg.Record]:
-        """Rows, on a connection of its own."""
+    async def fetch_rows(self, query: str, *values: object) -> list[asyncpg.Record]:
+        """Return rows; use a new connection."""
         connection = await self.connect()
         try:
             return await connection.fetch(query, *values, timeout=7200)
         finally:
             await connection.close()
 
-    async def buffers(self) -> int:
-        """How many pages of 8 KiB the last read takes."""
-        assert self.last is not None
-        statement, values = self.last
-        explained = await self.one(
+    async def count_pages(self) -> int:
+        """Return how many pages of 8 KiB the last read accesses."""
+        assert self.last_read is not None
+        statement, values = self.last_read
+        explained = await self.fetch_value(
             f"EXPLAIN (ANALYZE, BUFFERS, FORMAT JSON) {statement.text}",
             *statement.order_arguments(values),
         )
@@ -131,10 +128,10 @@ class Watched(Database):
         return int(plan["Shared Hit Blocks"] + plan["Shared Read Blocks"])
 
 
-class Grown:
-    """A database with so and so many images, and the calls that are measured on it."""
+class GrowingDatabase:
+    """A database to which albums are added, and the calls that are measured on it."""
 
-    def __init__(self, database: Watched) -> None:
+    def __init__(self, database: ExplainingDatabase) -> None:
         self.database = database
         self.images = 0
         self.albums = 0
@@ -143,11 +140,11 @@ class Grown:
         self.large: list[str] = []
         self._taggable: dict[str, list[UUID]] = {}
         self._tagged: dict[str, UUID] = {}
-        self._turn = 0
-        self._chance = random.Random(1)
+        self._calls = 0
+        self._rng = random.Random(1)
 
     async def grow(self, images: int) -> float:
-        """Add albums until there are about so many images; return the seconds it took."""
+        """Add albums until there are about `images` images; return the duration in seconds."""
         started = time.monotonic()
         sample = json.loads(SAMPLE.read_text())[0]
         sample |= {"public_id": "<id>", "album_id": "<album>", "created_at": "<at>"}
@@ -157,52 +154,52 @@ class Grown:
         connection = await self.database.connect()
         try:
             while self.images < images:
-                most = max(1, min(ALBUMS_AT_A_TIME, (images - self.images) // 270))
-                span = (self.albums + 1, self.albums + most)
-                await connection.execute(_ADD_ALBUMS, *span, RENDERING.name, timeout=600)
-                done = await connection.execute(_ADD_IMAGES, *span, text, timeout=600)
-                self.images += int(done.split()[-1])
-                self.albums += most
+                count = max(1, min(ALBUMS_AT_A_TIME, (images - self.images) // 270))
+                numbers = (self.albums + 1, self.albums + count)
+                await connection.execute(_ADD_ALBUMS, *numbers, SERIALIZER.name, timeout=600)
+                status = await connection.execute(_ADD_IMAGES, *numbers, text, timeout=600)
+                self.images += int(status.split()[-1])
+                self.albums += count
             await connection.execute("VACUUM (ANALYZE, INDEX_CLEANUP ON)", timeout=7200)
             await connection.execute("CHECKPOINT", timeout=600)
         finally:
             await connection.close()
-        rows = await self.database.rows(_ALBUM_IDS, 1, self.albums)
+        rows = await self.database.fetch_rows(_ALBUM_IDS, 1, self.albums)
         self.small = [row["album_id"] for row in rows if row["count"] == 31]  # noqa: PLR2004
         self.large = [row["album_id"] for row in rows if row["count"] > 500]  # noqa: PLR2004
         return time.monotonic() - started
 
-    def warm_album(self) -> str:
-        """One of three albums, which stay in PostgreSQL's memory, and are only read."""
-        self._turn += 1
-        return self.small[self._turn % 3]
+    def choose_cached_album(self) -> str:
+        """Return one of three albums, which stay in PostgreSQL's memory and are only read."""
+        self._calls += 1
+        return self.small[self._calls % 3]
 
-    def warm_album_of_writes(self) -> str:
-        """One of two others, which stay there too."""
-        self._turn += 1
-        return self.small[3 + self._turn % 2]
+    def choose_cached_album_to_change(self) -> str:
+        """Return one of two other albums, which stay in memory too."""
+        self._calls += 1
+        return self.small[3 + self._calls % 2]
 
-    def any_album(self) -> str:
-        """Any album, mostly one that was not asked for of late."""
-        return self._chance.choice(self.small[5:])
+    def choose_any_album(self) -> str:
+        """Return a random album, mostly one that was not read recently."""
+        return self._rng.choice(self.small[5:])
 
-    async def list_of(self, album_id: str) -> None:
-        """The queue of 25."""
-        assert len(await queue(self.database, album_id)) == 25  # noqa: PLR2004
+    async def list_queue(self, album_id: str) -> None:
+        """Read a queue of 25 images."""
+        assert len(await read_queue(self.database, album_id)) == 25  # noqa: PLR2004
 
-    async def page_of(self, album_id: str) -> None:
-        """The first 25 images of an album, and how many there are."""
+    async def read_page(self, album_id: str) -> None:
+        """Read the first 25 images of an album, and how many there are."""
         await Images(self.database).list_page(album_id, Filter(), 25, None)
 
-    async def tag(self, album_id: str) -> Callable[[], Awaitable[None]]:
-        """A tag to an image of the queue, or taken from the one that has it."""
+    async def prepare_tag(self, album_id: str) -> Callable[[], Awaitable[None]]:
+        """Return a call that tags an image of the queue, or removes the tag of the call before."""
         if album_id not in self._taggable:
-            rows = await self.database.rows(
+            rows = await self.database.fetch_rows(
                 "SELECT public_id FROM images WHERE album_id = $1 AND tags = '{}'", album_id
             )
             self._taggable[album_id] = [row["public_id"] for row in rows]
-        public_id = self._chance.choice(self._taggable[album_id])
-        editor = Editor(self.database, RENDERING, album_id, "drill")
+        public_id = self._rng.choice(self._taggable[album_id])
+        editor = Editor(self.database, SERIALIZER, album_id, "drill")
 
         async def tag() -> None:
             await editor.tag(public_id, "kitchen", None)
@@ -214,15 +211,15 @@ class Grown:
         return untag if album_id in self._tagged else tag
 
     async def untag_all(self) -> None:
-        """Undo what `tag` left."""
+        """Remove all tags that the calls of `prepare_tag` added."""
         for album_id, public_id in self._tagged.items():
-            editor = Editor(self.database, RENDERING, album_id, "drill")
+            editor = Editor(self.database, SERIALIZER, album_id, "drill")
             await editor.untag(public_id, "kitchen", None)
         self._tagged.clear()
 
     async def add(self) -> None:
-        """A record into a large album, as an upload adds it once its picture is kept."""
-        album_id, public_id = self._chance.choice(self.large), uuid4()
+        """Add an image to a large album, as an upload does after its picture is stored."""
+        album_id, public_id = self._rng.choice(self.large), uuid4()
         digest = secrets.token_bytes(32)
         sample = json.loads(SAMPLE.read_text())[0]
         sample |= {"public_id": str(public_id), "album_id": album_id}
@@ -230,7 +227,7 @@ class Grown:
         image = Image.model_validate(sample)
         asset_key = secrets.token_bytes(16)
         async with album_change(
-            self.database, album_id, "drill", serializer_name=RENDERING.name
+            self.database, album_id, "drill", serializer_name=SERIALIZER.name
         ) as change:
             assert await change.find_by_digest(digest) is None
             assert await change.find_image(public_id) is None
@@ -238,7 +235,7 @@ class Grown:
                 public_id=public_id,
                 created_at=datetime.now(UTC),
                 tags=[],
-                record=RENDERING.text(image, asset_key),
+                record=SERIALIZER.text(image, asset_key),
                 format="png",
                 latitude=None,
                 longitude=None,
@@ -246,211 +243,225 @@ class Grown:
                 asset_key=asset_key,
                 digest=digest,
             )
-            named = str(public_id)
-            await change.record_event("add", [public_id], {named: None}, {named: {"tags": []}})
+            key = str(public_id)
+            await change.record_event("add", [public_id], {key: None}, {key: {"tags": []}})
             await change.get_images([public_id])
 
 
-Call = Callable[[Grown], Awaitable[Callable[[], Awaitable[Any]]]]
+PrepareCall = Callable[[GrowingDatabase], Awaitable[Callable[[], Awaitable[Any]]]]
 
 
-def _reading(of: Callable[[Grown], Awaitable[Any]]) -> Call:
-    async def prepared(grown: Grown) -> Callable[[], Awaitable[Any]]:
-        return lambda: of(grown)
+def _skip_preparation(call: Callable[[GrowingDatabase], Awaitable[Any]]) -> PrepareCall:
+    async def prepare(growing: GrowingDatabase) -> Callable[[], Awaitable[Any]]:
+        return lambda: call(growing)
 
-    return prepared
+    return prepare
 
 
-#: What is measured, by name: each is prepared first, and then called against the clock.
-CALLS: dict[str, Call] = {
-    "list, warm": _reading(lambda grown: grown.list_of(grown.warm_album())),
-    "list, any": _reading(lambda grown: grown.list_of(grown.any_album())),
-    "page": _reading(lambda grown: grown.page_of(grown.warm_album())),
-    "tag, warm": lambda grown: grown.tag(grown.warm_album_of_writes()),
-    "tag, any": lambda grown: grown.tag(grown.any_album()),
-    "add": _reading(Grown.add),
+#: The measured calls by name. Each is prepared first; only the call that this returns is timed.
+CALLS: dict[str, PrepareCall] = {
+    "list, warm": _skip_preparation(
+        lambda growing: growing.list_queue(growing.choose_cached_album())
+    ),
+    "list, any": _skip_preparation(lambda growing: growing.list_queue(growing.choose_any_album())),
+    "page": _skip_preparation(lambda growing: growing.read_page(growing.choose_cached_album())),
+    "tag, warm": lambda growing: growing.prepare_tag(growing.choose_cached_album_to_change()),
+    "tag, any": lambda growing: growing.prepare_tag(growing.choose_any_album()),
+    "add": _skip_preparation(GrowingDatabase.add),
 }
 
 
-async def medians(call: Call, both: Sequence[Grown], rounds: int = 40) -> list[float]:
-    """The median microseconds of the call on each, which take turns."""
-    times: list[list[float]] = [[] for _ in both]
+async def measure_medians(
+    prepare: PrepareCall, databases: Sequence[GrowingDatabase], rounds: int = 40
+) -> list[float]:
+    """Time the call on the databases in alternation; return a median in µs for each database."""
+    times: list[list[float]] = [[] for _ in databases]
     for number in range(rounds + 1):
-        for grown, its in zip(both, times, strict=True):
+        for database, its_times in zip(databases, times, strict=True):
             for _ in range(20):
-                act = await call(grown)
+                call = await prepare(database)
                 started = time.perf_counter()
-                await act()
-                if number:  # the first round warms
-                    its.append((time.perf_counter() - started) * 1e6)
-    return [statistics.median(its) for its in times]
+                await call()
+                if number:  # the first round fills the caches
+                    its_times.append((time.perf_counter() - started) * 1e6)
+    return [statistics.median(its_times) for its_times in times]
 
 
-async def measure(grown: Grown, reference: Grown) -> None:
-    """Print a row: each call's median, and how many times its cost at 10,000 images that is."""
+async def measure(growing: GrowingDatabase, reference: GrowingDatabase) -> None:
+    """Print a row: the median of each call, and its ratio to that of the reference database."""
     cells = []
-    await grown.list_of(grown.warm_album())
-    pages = await grown.database.buffers()
-    for name, call in CALLS.items():
-        at_small, here = await medians(call, (reference, grown))
-        cells.append(f"{name} {here:,.0f} ({here / at_small:.2f})")
+    await growing.list_queue(growing.choose_cached_album())
+    pages = await growing.database.count_pages()
+    for name, prepare in CALLS.items():
+        reference_median, median = await measure_medians(prepare, (reference, growing))
+        cells.append(f"{name} {median:,.0f} ({median / reference_median:.2f})")
         if name.startswith("tag"):
             await reference.untag_all()
-            await grown.untag_all()
-    depths = ", ".join([f"{await depth(grown.database, name)}" for name in INDEXES])
-    size = await grown.database.one("SELECT pg_database_size(current_database())")
-    print(f"{grown.images:>10,} images, {grown.albums:,} albums, {size / 1e9:.2f} GB:", end=" ")
+            await growing.untag_all()
+    depths = ", ".join([f"{await measure_depth(growing.database, name)}" for name in INDEXES])
+    size = await growing.database.fetch_value("SELECT pg_database_size(current_database())")
+    print(f"{growing.images:>10,} images, {growing.albums:,} albums, {size / 1e9:.2f} GB:", end=" ")
     print("; ".join(cells), end="; ")
     print(f"{pages} pages for the list; depths {depths}", flush=True)
 
 
-async def depth(database: Watched, index: str) -> int:
-    """How many pages lie between an index's root and what it finds, both counted."""
-    await database.one("CREATE EXTENSION IF NOT EXISTS pageinspect")
-    return int(await database.one("SELECT level FROM bt_metap($1)", index)) + 1
+async def measure_depth(database: ExplainingDatabase, index: str) -> int:
+    """Return the number of levels of a B-tree index: from the root to a leaf, both included."""
+    await database.fetch_value("CREATE EXTENSION IF NOT EXISTS pageinspect")
+    return int(await database.fetch_value("SELECT level FROM bt_metap($1)", index)) + 1
 
 
-async def sizes(grown: Grown) -> None:
-    """Print what takes the room, and what it takes to vacuum after changes."""
+async def print_sizes(growing: GrowingDatabase) -> None:
+    """Print the sizes of tables and indexes, and how long a VACUUM takes after the changes."""
     for name in ("images", *INDEXES, "events", "pk_events", "albums"):
-        size = await grown.database.one("SELECT pg_relation_size($1::text::regclass)", name)
-        print(f"    {name:<20}{size / 1e6:>10,.1f} MB{size / grown.images:>8.0f} bytes an image")
+        size = await growing.database.fetch_value(
+            "SELECT pg_relation_size($1::text::regclass)", name
+        )
+        print(f"    {name:<20}{size / 1e6:>10,.1f} MB{size / growing.images:>8.0f} bytes an image")
     started = time.monotonic()
-    await grown.database.one("VACUUM (INDEX_CLEANUP ON) images")
+    await growing.database.fetch_value("VACUUM (INDEX_CLEANUP ON) images")
     print(f"    VACUUM images, all its indexes: {time.monotonic() - started:.1f} s", flush=True)
 
 
 @dataclass(frozen=True)
-class Ageing:
-    """How a database is set up before its tags change."""
+class AgeingSetup:
+    """The settings of a database before its tags change; fill factors in percent."""
 
-    of_images: int
-    of_albums: int
+    images_fill_factor: int
+    albums_fill_factor: int
     old_snapshot: bool = False
     autovacuum: bool = False
 
 
-async def age(dsn: str, how: Ageing, images: int, changes: int) -> None:
-    """Work through albums from their oldest image on, until 25 are left, and look at what is left.
+async def age(dsn: str, setup: AgeingSetup, images: int, changes: int) -> None:
+    """Tag the images of albums, oldest first, until 25 are untagged; measure lists after that.
 
-    That leaves the dead where the list begins: the worst place for it.
+    This leaves the dead index entries where a list starts to read: the worst place for them.
     """
-    async with made(dsn, "drill_ageing") as database:
-        for table, factor in (("images", how.of_images), ("albums", how.of_albums)):
-            await database.one(
+    async with create_database(dsn, "drill_ageing") as database:
+        for table, factor in (
+            ("images", setup.images_fill_factor),
+            ("albums", setup.albums_fill_factor),
+        ):
+            await database.fetch_value(
                 f"ALTER TABLE {table} SET (fillfactor = {factor}, "
-                f"autovacuum_enabled = {'on' if how.autovacuum else 'off'})"
+                f"autovacuum_enabled = {'on' if setup.autovacuum else 'off'})"
             )
-        grown = Grown(database)
-        await grown.grow(images)
-        heap = await database.one("SELECT pg_relation_size('images')")
-        fresh = (await medians(CALLS["list, warm"], (grown,)))[0]
+        growing = GrowingDatabase(database)
+        await growing.grow(images)
+        heap_bytes = await database.fetch_value("SELECT pg_relation_size('images')")
+        fresh_us = (await measure_medians(CALLS["list, warm"], (growing,)))[0]
         snapshot = await database.connect()
-        if how.old_snapshot:
+        if setup.old_snapshot:
             await snapshot.execute("BEGIN ISOLATION LEVEL REPEATABLE READ")
             await snapshot.fetch("SELECT FROM images LIMIT 1")
-        worked, microseconds = await work_through(grown, changes)
-        tagged = await hot(database)
-        first, then, pages = await cost_of_list(database, worked)
-        grew = await database.one("SELECT pg_relation_size('images')") / heap
-        edited = await edits(database, worked, changes // 5)
+        albums, change_us = await tag_until_25_are_left(growing, changes)
+        hot_of_tags = await measure_hot_updates(database)
+        first_us, later_us, pages = await measure_lists(database, albums)
+        growth = await database.fetch_value("SELECT pg_relation_size('images')") / heap_bytes
+        hot_of_rotations = await rotate_images(database, albums, changes // 5)
         await snapshot.close()
         started = time.monotonic()
-        await database.one("VACUUM images")
+        await database.fetch_value("VACUUM images")
         seconds = time.monotonic() - started
-        _, cleaned, pages_cleaned = await cost_of_list(database, worked)
+        _, vacuumed_us, vacuumed_pages = await measure_lists(database, albums)
         print(
-            f"    fill factor {how.of_images}, albums {how.of_albums}"
-            f"{', a snapshot held open' if how.old_snapshot else ''}: "
-            f"{microseconds:,.0f} µs a change; in place: {tagged}; images x{grew:.2f}; list of 25 "
-            f"fresh {fresh:,.0f} µs, first after {first:,.0f}, then {then:,.0f} of {pages:.0f} "
-            f"pages, vacuumed ({seconds:.1f} s) {cleaned:,.0f} of {pages_cleaned:.0f} pages; "
-            f"edits in place: {edited}",
+            f"    fill factor {setup.images_fill_factor}, albums {setup.albums_fill_factor}"
+            f"{', a snapshot held open' if setup.old_snapshot else ''}: "
+            f"{change_us:,.0f} µs a change; in place: {hot_of_tags}; images x{growth:.2f}; "
+            f"list of 25 fresh {fresh_us:,.0f} µs, first after {first_us:,.0f}, "
+            f"then {later_us:,.0f} of {pages:.0f} pages, "
+            f"vacuumed ({seconds:.1f} s) {vacuumed_us:,.0f} of {vacuumed_pages:.0f} pages; "
+            f"edits in place: {hot_of_rotations}",
             flush=True,
         )
 
 
-async def work_through(grown: Grown, changes: int) -> tuple[list[str], float]:
-    """Tag images, oldest first, until 25 are left; the albums, and the median microseconds."""
+async def tag_until_25_are_left(growing: GrowingDatabase, changes: int) -> tuple[list[str], float]:
+    """Tag images of large albums, oldest first; return the albums, and the median time in µs."""
     times: list[float] = []
-    worked = []
-    for album_id in grown.large:
+    albums = []
+    for album_id in growing.large:
         if len(times) >= changes:
             break
-        queue = await grown.database.rows(
+        rows = await growing.database.fetch_rows(
             "SELECT public_id FROM images WHERE album_id = $1 AND tags = '{}' ORDER BY created_at",
             album_id,
         )
-        editor = Editor(grown.database, RENDERING, album_id, "drill")
-        for row in queue[:-25]:
+        editor = Editor(growing.database, SERIALIZER, album_id, "drill")
+        for row in rows[:-25]:
             started = time.perf_counter()
             await editor.tag(row["public_id"], "kitchen", None)
             times.append((time.perf_counter() - started) * 1e6)
-        worked.append(album_id)
-    return worked, statistics.median(times)
+        albums.append(album_id)
+    return albums, statistics.median(times)
 
 
-async def edits(database: Watched, worked: Sequence[str], count: int) -> str:
-    """Rotate images, which changes no indexed column; how many updates were in place."""
-    before = {row[0]: row for row in await statistics_of(database)}
-    rows = await database.rows(
+async def rotate_images(database: ExplainingDatabase, albums: Sequence[str], count: int) -> str:
+    """Rotate images, which changes no indexed column; return `measure_hot_updates` of that."""
+    before = {row[0]: row for row in await read_update_counts(database)}
+    rows = await database.fetch_rows(
         "SELECT album_id, public_id FROM images WHERE album_id = ANY($1) "
         "ORDER BY random() LIMIT $2",
-        list(worked),
+        list(albums),
         count,
     )
     for row in rows:
-        editor = Editor(database, RENDERING, row["album_id"], "drill")
+        editor = Editor(database, SERIALIZER, row["album_id"], "drill")
         await editor.edit(row["public_id"], {"rotation": 90}, None)
-    return await hot(database, before)
+    return await measure_hot_updates(database, before)
 
 
-async def statistics_of(database: Watched) -> list[asyncpg.Record]:
-    """What PostgreSQL counted; a session reports it when it ends, or after a second."""
+async def read_update_counts(database: ExplainingDatabase) -> list[asyncpg.Record]:
+    """Read PostgreSQL's counts of updates; a session reports them when it ends, or each second."""
     await asyncio.sleep(1.5)
-    return await database.rows(_UPDATES)
+    return await database.fetch_rows(_UPDATES)
 
 
-async def hot(database: Watched, before: dict[str, asyncpg.Record] | None = None) -> str:
-    """How large a part of the updates since then touched no index."""
-    said = []
-    for name, updates, in_place in sorted(map(tuple, await statistics_of(database))):
-        updates_before, in_place_before = before[name][1:] if before else (0, 0)
-        share = (in_place - in_place_before) / max(1, updates - updates_before)
-        said.append(f"{name} {share:.0%}")
-    return ", ".join(said)
+async def measure_hot_updates(
+    database: ExplainingDatabase, before: dict[str, asyncpg.Record] | None = None
+) -> str:
+    """Return which share of the updates since `before` changed no index (HOT), for each table."""
+    shares = []
+    for name, updates, hot_updates in sorted(map(tuple, await read_update_counts(database))):
+        updates_before, hot_updates_before = before[name][1:] if before else (0, 0)
+        share = (hot_updates - hot_updates_before) / max(1, updates - updates_before)
+        shares.append(f"{name} {share:.0%}")
+    return ", ".join(shares)
 
 
-async def queue(database: Database, album_id: str) -> list[str]:
-    """The untagged images of an album."""
+async def read_queue(database: Database, album_id: str) -> list[str]:
+    """Return the records of the untagged images of an album."""
     chunks = Images(database).iterate_chunks(album_id, UNTAGGED_ONLY)
     return [record async for chunk in chunks for record in chunk]
 
 
-async def cost_of_list(database: Watched, albums: Sequence[str]) -> tuple[float, float, float]:
-    """Median microseconds of an album's first list, and of further ones; and its mean pages."""
-    first: list[float] = []
-    then: list[float] = []
+async def measure_lists(
+    database: ExplainingDatabase, albums: Sequence[str]
+) -> tuple[float, float, float]:
+    """Return the median µs of an album's first list and of later ones, and the mean pages."""
+    first_us: list[float] = []
+    later_us: list[float] = []
     pages: list[int] = []
-    await queue(database, "none")
+    await read_queue(database, "none")
     for album_id in albums:
-        for into in (first, *[then] * 20):
+        for times in (first_us, *[later_us] * 20):
             started = time.perf_counter()
-            await queue(database, album_id)
-            into.append((time.perf_counter() - started) * 1e6)
-        pages.append(await database.buffers())
-    return statistics.median(first), statistics.median(then), statistics.mean(pages)
+            await read_queue(database, album_id)
+            times.append((time.perf_counter() - started) * 1e6)
+        pages.append(await database.count_pages())
+    return statistics.median(first_us), statistics.median(later_us), statistics.mean(pages)
 
 
 @asynccontextmanager
-async def made(dsn: str, name: str) -> AsyncIterator[Watched]:
-    """A migrated database of this name on the server, removed at the end."""
+async def create_database(dsn: str, name: str) -> AsyncIterator[ExplainingDatabase]:
+    """Create a migrated database of this name on the server; drop it at the end."""
     administrator = await asyncpg.connect(dsn)
     await administrator.execute(f"DROP DATABASE IF EXISTS {name}")
     await administrator.execute(f"CREATE DATABASE {name}")
     parts = urlsplit(dsn)
     query = f"{parts.query}&synchronous_commit=off".lstrip("&")
-    database = Watched(urlunsplit(parts._replace(path=f"/{name}", query=query)))
+    database = ExplainingDatabase(urlunsplit(parts._replace(path=f"/{name}", query=query)))
     try:
         await migrate(database)
         yield database
@@ -460,42 +471,49 @@ async def made(dsn: str, name: str) -> AsyncIterator[Watched]:
         await administrator.close()
 
 
-async def drill(dsn: str, most: int, ageing: int) -> None:
-    """Grow and measure; then age."""
-    async with made(dsn, "drill_reference") as small, made(dsn, "drill_scale") as large:
-        reference, grown = Grown(small), Grown(large)
+async def drill(dsn: str, max_images: int, ageing_images: int) -> None:
+    """Grow a database and measure calls; then age other databases."""
+    async with (
+        create_database(dsn, "drill_reference") as small,
+        create_database(dsn, "drill_scale") as large,
+    ):
+        reference, growing = GrowingDatabase(small), GrowingDatabase(large)
         await reference.grow(SIZES[0])
         print("Median µs of a call, in parentheses: times that of the same call at 10,000 images.")
-        for size in [size for size in SIZES if size <= most]:
-            seconds = await grown.grow(size)
+        for size in [size for size in SIZES if size <= max_images]:
+            seconds = await growing.grow(size)
             print(f"grown in {seconds:,.0f} s", flush=True)
-            await measure(grown, reference)
-        await sizes(grown)
-    print(f"{CHANGES:,} tag changes among {ageing:,} images, no vacuum meanwhile:")
-    for how in (
-        Ageing(100, 100),
-        Ageing(90, 50),
-        Ageing(80, 50),
-        Ageing(100, 100, old_snapshot=True),
+            await measure(growing, reference)
+        await print_sizes(growing)
+    print(f"{CHANGES:,} tag changes among {ageing_images:,} images, no vacuum meanwhile:")
+    for setup in (
+        AgeingSetup(100, 100),
+        AgeingSetup(90, 50),
+        AgeingSetup(80, 50),
+        AgeingSetup(100, 100, old_snapshot=True),
     ):
-        await age(dsn, how, ageing, CHANGES)
+        await age(dsn, setup, ageing_images, CHANGES)
 
 
 def main() -> None:
-    """Look for room, then run the drill."""
+    """Check the free disk space, then run the drill."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--most", type=int, default=SIZES[-1], help="how many images at most")
-    parser.add_argument("--ageing", type=int, default=100_000, help="images to change tags among")
+    parser.add_argument("--max-images", type=int, default=SIZES[-1], help="the largest size")
+    parser.add_argument(
+        "--ageing-images", type=int, default=100_000, help="images to change tags among"
+    )
     parser.add_argument("--folder", type=Path, help="where the embedded server's folder is made")
     arguments = parser.parse_args()
     url = os.environ.get("IMAGEAPI_DATABASE_URL")
     with tempfile.TemporaryDirectory(dir=arguments.folder) as folder:
         free = shutil.disk_usage(folder).free
-        if url is None and free < arguments.most * BYTES_PER_IMAGE + 2e9:
-            needed = arguments.most * BYTES_PER_IMAGE / 1e9 + 2
-            sys.exit(f"{folder}: {needed:.0f} GB are needed, {free / 1e9:.0f} are free; see --most")
+        if url is None and free < arguments.max_images * BYTES_PER_IMAGE + 2e9:
+            needed = arguments.max_images * BYTES_PER_IMAGE / 1e9 + 2
+            sys.exit(
+                f"{folder}: {needed:.0f} GB are needed, {free / 1e9:.0f} are free; see --max-images"
+            )
         with database_server(url, Path(folder)) as dsn:
-            asyncio.run(drill(dsn, arguments.most, arguments.ageing))
+            asyncio.run(drill(dsn, arguments.max_images, arguments.ageing_images))
 
 
 if __name__ == "__main__":

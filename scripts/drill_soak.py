@@ -1,12 +1,14 @@
-"""A drill: half an hour of mixed load, and whether memory and waits at its end are as at its start.
+"""A drill: half an hour of mixed load; memory and response times must not grow.
 
     python scripts/drill_soak.py [--minutes 30]
 
-On the embedded database of a temporary folder: people list queues, look at renditions, add
-pictures, tag, delete; others come with tokens that are refused. It ends with 1 where an answer was
-another than expected, memory grew, or the slowest of a hundred became slower. What it prints is
-measured: each line is a tenth of the time. "machine" is how long a calculation took that is always
-the same, in the process of those who ask: where that grows as much, it is the machine.
+It uses the embedded database of a temporary folder. Clients list queues, fetch renditions, upload
+pictures, tag and delete images, and send tokens that must be refused. The exit status is 1 if a
+response was not as expected, memory grew, or the 99th percentile of a kind of request grew.
+
+All printed figures are measured, one line for each tenth of the time. "machine" is the duration of
+a calculation that is always the same, in the process of the clients: if it grows as much as the
+response times, the machine became slower, not the service.
 """
 
 import argparse
@@ -31,108 +33,110 @@ from PIL import Image
 IMAGEAPI = Path(sys.executable).with_name("imageapi")
 ALBUMS = [f"soak-{number}" for number in range(4)]
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
-#: So many images an album has at most; who adds more deletes.
-MAX_IMAGES_PER_CHANGE = 120
+#: An upload to an album with more images deletes the oldest one.
+MAX_IMAGES_PER_ALBUM = 120
 PARTS = 10
-#: What may differ between the first and the last third, as on any shared machine.
-MEMORY_MAY_GROW = 1.10
-WAITS_MAY_GROW = 1.5
-KINDS = ("list", "look", "tag", "add")
+#: Limits of the last third divided by the first: figures vary this much on a shared machine.
+MAX_MEMORY_RATIO = 1.10
+MAX_TIME_RATIO = 1.5
+KINDS = ("list", "rendition", "tag", "upload")
 
 
-def picture(number: int) -> bytes:
-    """A photograph that nobody has sent yet."""
-    dice = random.Random(number)
-    noise = Image.frombytes("RGB", (32, 24), dice.randbytes(32 * 24 * 3))
+def make_picture(number: int) -> bytes:
+    """Return a JPEG that differs for each number."""
+    rng = random.Random(number)
+    noise = Image.frombytes("RGB", (32, 24), rng.randbytes(32 * 24 * 3))
     content = io.BytesIO()
     noise.resize((1280, 960)).save(content, "JPEG", quality=80)
     return content.getvalue()
 
 
-class People:
-    """Those who ask; ``waits`` are seconds by what was asked."""
+class Clients:
+    """The clients, and what they measured; `times` has response times in seconds by kind."""
 
-    def __init__(self, client: httpx.AsyncClient, tokens: dict[str, str]) -> None:
-        self.client = client
+    def __init__(self, http: httpx.AsyncClient, tokens: dict[str, str]) -> None:
+        self.http = http
         self.tokens = tokens
-        self.waits: dict[str, list[float]] = defaultdict(list)
-        self.answers: Counter[tuple[str, int]] = Counter()
-        self.wrong: Counter[tuple[str, int]] = Counter()
+        self.times: dict[str, list[float]] = defaultdict(list)
+        self.responses: Counter[tuple[str, int]] = Counter()
+        self.unexpected: Counter[tuple[str, int]] = Counter()
         self.images: dict[str, list[dict[str, str]]] = {album: [] for album in ALBUMS}
         self.number = 0
 
-    async def ask(
-        self, kind: str, expected: set[int], method: str, path: str, album: str, **more: object
+    async def request(
+        self, kind: str, expected: set[int], method: str, path: str, album: str, **options: object
     ) -> httpx.Response:
-        """Ask once, and note how long it took."""
+        """Send a request; record its duration and whether its status is expected."""
         headers = {"Authorization": f"Bearer {self.tokens[album]}"}
         started = time.perf_counter()
-        answer = await self.client.request(method, path, headers=headers, **more)  # type: ignore[arg-type]
-        self.waits[kind].append(time.perf_counter() - started)
-        self.answers[kind, answer.status_code] += 1
-        if answer.status_code not in expected:
-            self.wrong[kind, answer.status_code] += 1
-        return answer
+        response = await self.http.request(method, path, headers=headers, **options)  # type: ignore[arg-type]
+        self.times[kind].append(time.perf_counter() - started)
+        self.responses[kind, response.status_code] += 1
+        if response.status_code not in expected:
+            self.unexpected[kind, response.status_code] += 1
+        return response
 
     async def list_queue(self, album: str) -> None:
-        """The queue whole, or a page of it."""
+        """List the whole queue, or a page of it."""
         query = random.choice(["", "?limit=25"])
-        await self.ask("list", {200}, "GET", f"/api/v1/albums/{album}/images/untag{query}", album)
+        await self.request(
+            "list", {200}, "GET", f"/api/v1/albums/{album}/images/untag{query}", album
+        )
 
-    async def look(self, album: str) -> None:
-        """A rendition, which may have to be made."""
+    async def fetch_rendition(self, album: str) -> None:
+        """Fetch a rendition, which the service may have to make first."""
         if self.images[album]:
             path = random.choice(self.images[album])[random.choice(["mini", "large", "full"])]
-            await self.ask("look", {200, 404}, "GET", path, album)
+            await self.request("rendition", {200, 404}, "GET", path, album)
 
-    async def add(self, album: str) -> None:
-        """A picture in, and where there are many, one out."""
+    async def upload(self, album: str) -> None:
+        """Upload a picture; delete the oldest image if the album has many."""
         self.number += 1
-        file = {"file": ("a.jpg", picture(self.number))}
+        file = {"file": ("a.jpg", make_picture(self.number))}
         path = f"/api/v1/albums/{album}/images"
-        answer = await self.ask("add", {201}, "POST", path, album, files=file)
-        if answer.status_code == httpx.codes.CREATED:
-            image = answer.json()
+        response = await self.request("upload", {201}, "POST", path, album, files=file)
+        if response.status_code == httpx.codes.CREATED:
+            image = response.json()
             self.images[album].append({"id": image["public_id"], **image["thumbnails"]})
-        if len(self.images[album]) > MAX_IMAGES_PER_CHANGE:
-            gone = self.images[album].pop(0)["id"]
-            await self.ask("delete", {204}, "DELETE", f"{path}/{gone}", album)
+        if len(self.images[album]) > MAX_IMAGES_PER_ALBUM:
+            oldest = self.images[album].pop(0)["id"]
+            await self.request("delete", {204}, "DELETE", f"{path}/{oldest}", album)
 
     async def tag(self, album: str) -> None:
-        """One tag more, or less."""
+        """Add a tag to an image, or remove one."""
         if self.images[album]:
             public_id = random.choice(self.images[album])["id"]
             path = f"/api/v1/albums/{album}/images/{public_id}/tags/{random.choice('abcdef')}"
-            await self.ask("tag", {200, 404}, random.choice(["PUT", "DELETE"]), path, album)
+            await self.request("tag", {200, 404}, random.choice(["PUT", "DELETE"]), path, album)
 
-    async def intrude(self, album: str) -> None:
-        """A token that is forged, or of another album."""
+    async def send_bad_tokens(self, album: str) -> None:
+        """Send a forged token, then a token for another album."""
         path = f"/api/v1/albums/{album}/images/untag"
         token = self.tokens[album]
         forged = {"Authorization": f"Bearer {token[:-6]}{random.randrange(10**5):06}"}
-        answer = await self.client.get(path, headers=forged)
-        self.answers["intrude", answer.status_code] += 1
-        if answer.status_code != httpx.codes.UNAUTHORIZED:
-            self.wrong["intrude", answer.status_code] += 1
-        other = random.choice([each for each in ALBUMS if each != album])
-        await self.ask("intrude", {403}, "GET", path, other)
+        response = await self.http.get(path, headers=forged)
+        self.responses["bad token", response.status_code] += 1
+        if response.status_code != httpx.codes.UNAUTHORIZED:
+            self.unexpected["bad token", response.status_code] += 1
+        other_album = random.choice([name for name in ALBUMS if name != album])
+        await self.request("bad token", {403}, "GET", path, other_album)
 
 
-async def person(people: People, until: float) -> None:
-    """Does this and that until the time is over."""
-    doings: list[tuple[Callable[[str], Awaitable[None]], int]] = [
-        *((people.list_queue, 40), (people.look, 20), (people.tag, 25)),
-        *((people.intrude, 10), (people.add, 5)),
+async def run_client(clients: Clients, until: float) -> None:
+    """Do random actions until the time is over."""
+    weighted_actions: list[tuple[Callable[[str], Awaitable[None]], int]] = [
+        *((clients.list_queue, 40), (clients.fetch_rendition, 20), (clients.tag, 25)),
+        *((clients.send_bad_tokens, 10), (clients.upload, 5)),
     ]
-    todo, weights = zip(*doings, strict=True)
+    actions, weights = zip(*weighted_actions, strict=True)
     while time.monotonic() < until:
-        (doing,) = random.choices(todo, weights)
-        await doing(random.choice(ALBUMS))
+        (action,) = random.choices(actions, weights)
+        await action(random.choice(ALBUMS))
         await asyncio.sleep(random.expovariate(1 / 0.03))
 
 
 async def measure_machine(seconds: list[float]) -> None:
-    """Append how long the same calculation takes, twice a second."""
+    """Append the duration of the same calculation to `seconds`, twice a second."""
     content = bytes(2_000_000)
     while True:
         started = time.perf_counter()
@@ -141,71 +145,74 @@ async def measure_machine(seconds: list[float]) -> None:
         await asyncio.sleep(0.5)
 
 
-def memory_mb(process: psutil.Process) -> float:
-    """Of the service and its decoders, what they share counted once."""
+def measure_memory_mb(process: psutil.Process) -> float:
+    """Return the memory of the service and its decode workers; shared pages count once (PSS)."""
     family = [process, *process.children(recursive=True)]
-    ours = [each for each in family if "postgres" not in each.name()]
-    shares: list[int] = [each.memory_full_info().pss for each in ours]
-    return sum(shares) / 1e6
+    ours = [member for member in family if "postgres" not in member.name()]
+    pss_bytes: list[int] = [member.memory_full_info().pss for member in ours]
+    return sum(pss_bytes) / 1e6
 
 
-async def soak(minutes: float, people: People, process: psutil.Process) -> int:
-    """The load; the status to end with."""
+async def soak(minutes: float, clients: Clients, process: psutil.Process) -> int:
+    """Run the load and print what it measured; return the exit status."""
     part_seconds = minutes * 60 / PARTS
     until = time.monotonic() + minutes * 60
-    asking = [asyncio.create_task(person(people, until)) for _ in range(8)]
-    machine: list[float] = []
-    measuring = asyncio.create_task(measure_machine(machine))
-    memory, slowest = [], defaultdict(list)
-    print(f"{'minute':>6} {'MB':>6} {'asked':>7} " + "p99 in ms of list, look, tag, add, machine")
+    running = [asyncio.create_task(run_client(clients, until)) for _ in range(8)]
+    machine_times: list[float] = []
+    measuring = asyncio.create_task(measure_machine(machine_times))
+    memory_mb, p99_ms = [], defaultdict(list)
+    print(f"{'minute':>6} {'MB':>6} {'sent':>7} p99 in ms of list, rendition, tag, upload, machine")
     for part in range(PARTS):
-        people.waits.clear()
-        machine.clear()
+        clients.times.clear()
+        machine_times.clear()
         await asyncio.sleep(part_seconds)
-        memory.append(memory_mb(process))
-        asked = sum(map(len, people.waits.values()))
-        measured = {kind: people.waits[kind] for kind in KINDS} | {"machine": machine}
-        for kind, seconds in measured.items():
-            slowest[kind].append(statistics.quantiles(seconds, n=100)[98] * 1000)
-        shown = " ".join(f"{waits[-1]:7.1f}" for waits in slowest.values())
+        memory_mb.append(measure_memory_mb(process))
+        sent = sum(map(len, clients.times.values()))
+        times = {kind: clients.times[kind] for kind in KINDS} | {"machine": machine_times}
+        for kind, seconds in times.items():
+            p99_ms[kind].append(statistics.quantiles(seconds, n=100)[98] * 1000)
+        columns = " ".join(f"{values[-1]:7.1f}" for values in p99_ms.values())
         minute = (part + 1) * part_seconds / 60
-        print(f"{minute:6.1f} {memory[-1]:6.1f} {asked:7} {shown}", flush=True)
+        print(f"{minute:6.1f} {memory_mb[-1]:6.1f} {sent:7} {columns}", flush=True)
     measuring.cancel()
-    await asyncio.gather(*asking)
-    for (kind, status), count in sorted(people.answers.items()):
-        print(f"{kind:8} {status} {count:8}")
+    await asyncio.gather(*running)
+    for (kind, status), count in sorted(clients.responses.items()):
+        print(f"{kind:9} {status} {count:8}")
     third = PARTS // 3
-    grown = statistics.mean(memory[-third:]) / statistics.mean(memory[1 : third + 1])
-    waits = {
-        kind: statistics.median(each[-third:]) / statistics.median(each[1 : third + 1])
-        for kind, each in slowest.items()
+    memory_ratio = statistics.mean(memory_mb[-third:]) / statistics.mean(memory_mb[1 : third + 1])
+    time_ratios = {
+        kind: statistics.median(values[-third:]) / statistics.median(values[1 : third + 1])
+        for kind, values in p99_ms.items()
     }
-    print(f"memory at the end {grown:.2f} times that of the first third")
-    print("p99 likewise: " + ", ".join(f"{kind} {grew:.2f}" for kind, grew in waits.items()))
-    if people.wrong:
-        print(f"WRONG: {dict(people.wrong)}")
-    has_held = grown < MEMORY_MAY_GROW and max(waits[kind] for kind in KINDS) < WAITS_MAY_GROW
-    return 0 if has_held and not people.wrong else 1
+    print(f"memory in the last third: {memory_ratio:.2f} times that of the first third")
+    print(
+        "p99 likewise: " + ", ".join(f"{kind} {ratio:.2f}" for kind, ratio in time_ratios.items())
+    )
+    if clients.unexpected:
+        print(f"WRONG: {dict(clients.unexpected)}")
+    max_time_ratio = max(time_ratios[kind] for kind in KINDS)
+    is_steady = memory_ratio < MAX_MEMORY_RATIO and max_time_ratio < MAX_TIME_RATIO
+    return 0 if is_steady and not clients.unexpected else 1
 
 
 async def load(minutes: float, address: str, tokens: dict[str, str], pid: int) -> int:
-    """The load on the service at this address."""
-    async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as client:
-        return await soak(minutes, People(client, tokens), psutil.Process(pid))
+    """Run the load on the service at this address; return the exit status."""
+    async with httpx.AsyncClient(base_url=address, timeout=60, trust_env=False) as http:
+        return await soak(minutes, Clients(http, tokens), psutil.Process(pid))
 
 
-def token(album: str, folder: str) -> str:
-    """A token that may do all in the album."""
-    can = [part for ability in ABILITIES for part in ("--can", ability)]
-    command = [str(IMAGEAPI), "token", album, *can, "--expires-in", "24h"]
+def issue_token(album: str, folder: str) -> str:
+    """Return a token with all abilities on the album."""
+    options = [part for ability in ABILITIES for part in ("--can", ability)]
+    command = [str(IMAGEAPI), "token", album, *options, "--expires-in", "24h"]
     done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 
 def main(minutes: float) -> int:
-    """Start the service, load it, stop it."""
+    """Start the service, run the load, stop the service; return the exit status."""
     with tempfile.TemporaryDirectory() as folder:
-        tokens = {album: token(album, folder) for album in ALBUMS}
+        tokens = {album: issue_token(album, folder) for album in ALBUMS}
         log_path = Path(folder, "log")
         command = [str(IMAGEAPI), "serve", "--port", "0"]
         with log_path.open("wb") as log:
@@ -219,11 +226,11 @@ def main(minutes: float) -> int:
                 service.wait()
         lines = map(json.loads, log_path.read_text().splitlines())
         unexpected = [line for line in lines if line["level"] != "info"]
-        print(f"lines of the log that are more than information: {len(unexpected)}")
+        print(f"log lines above level info: {len(unexpected)}")
         return 1 if unexpected else status
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Half an hour of mixed load.")
+    parser = argparse.ArgumentParser(description="Run half an hour of mixed load.")
     parser.add_argument("--minutes", type=float, default=30)
     sys.exit(main(parser.parse_args().minutes))

@@ -1,9 +1,9 @@
-"""A drill: the service killed at any moment while people add, tag, turn, delete, restore pictures.
+"""A drill: kill the service at any moment while clients upload, tag, rotate, delete and restore.
 
-On the embedded database of a temporary folder, with the pictures in a folder or in a bucket of
-moto's S3. Killed is the service alone, or its decoders or its PostgreSQL a moment before. What was
-answered must be there; what was not must be there wholly or not at all. It ends with 1 where
-anything else was found. What it prints is measured.
+It uses the embedded database of a temporary folder, and stores pictures in a folder or in a bucket
+of moto's S3. It kills the service alone, or its decode workers or its PostgreSQL a moment before.
+Every change that was confirmed must be there. Every other change must be there completely or not at
+all. The exit status is 1 if anything else is found. All printed figures are measured.
 """
 
 import argparse
@@ -40,28 +40,29 @@ IMAGES = f"{ALBUM}/images"
 ABILITIES = ("image_list", "image_create", "image_tag", "image_update", "image_delete")
 TAGS = ("kitchen", "garden", "été", "n/a", "a b", "%2F", "x", "y", "z")
 CLIENTS = 8
-LARGE, LARGE_BYTES = 20, 6 * 1024**2  # one picture in so many goes to S3 in parts
-#: What is killed before the service, kill by kill.
+LARGE, LARGE_BYTES = 20, 6 * 1024**2  # one picture in 20 is large, so that it goes to S3 in parts
+#: What is killed a moment before the service, for each kill in turn.
 VICTIMS = ("", "decoders", "", "PostgreSQL", "", "decoders PostgreSQL supervisor")
 KINDS = {"upload": 8, "tag": 4, "untag": 3, "bulk": 3, "rotate": 3, "delete": 2, "restore": 2}
 EXPECTED = {"upload": {201}, "upload twice": {200, 201}, "delete": {204}}
-COLUMNS = ("asked", "answered", "refused", "unanswered", "done", "not done")
+COLUMNS = ("sent", "confirmed", "refused", "unknown", "done", "not done")
+"""Outcomes; of a change whose outcome was unknown the drill finds out if it was done."""
 
 
 class State(NamedTuple):
-    """What there is of a picture: nothing, an image that is listed, or one in the trash."""
+    """The state of a picture; `where` is "nothing", "listed" or "trash" (or "changing")."""
 
     where: str
     tags: tuple[str, ...] = ()
     rotation: int = 0
 
 
-NOTHING, ASKED = State("nothing"), State("asked")
+NOTHING, CHANGING = State("nothing"), State("changing")
 
 
 @dataclass(eq=False)
 class Picture:
-    """A picture of one client's, and what there must be of it by what was answered."""
+    """A picture of one client, and its state according to the responses."""
 
     number: int
     owner: int
@@ -71,11 +72,11 @@ class Picture:
     was_touched: bool = True
 
     def content(self) -> bytes:
-        """A JPEG like no other, the same each time."""
-        dice, file = random.Random(self.number), io.BytesIO()
-        Image.frombytes("RGB", (48, 32), dice.randbytes(48 * 32 * 3)).save(file, "JPEG")
-        content = file.getvalue() + dice.randbytes(0 if self.number % LARGE else LARGE_BYTES)
-        self.md5 = md5_of(content)
+        """Return a JPEG that differs for each number, and is always the same for one number."""
+        rng, file = random.Random(self.number), io.BytesIO()
+        Image.frombytes("RGB", (48, 32), rng.randbytes(48 * 32 * 3)).save(file, "JPEG")
+        content = file.getvalue() + rng.randbytes(0 if self.number % LARGE else LARGE_BYTES)
+        self.md5 = hash_md5(content)
         return content
 
 
@@ -83,7 +84,7 @@ States = Mapping[Picture, State]
 
 
 class Change(NamedTuple):
-    """Something to be asked, and how pictures are before and after it."""
+    """A request, and the states of pictures before and after it."""
 
     kind: str
     before: States
@@ -91,43 +92,43 @@ class Change(NamedTuple):
     send: Callable[[], Awaitable[httpx.Response]]
 
 
-def md5_of(content: bytes) -> str:
-    """As `infos.etag` has it."""
+def hash_md5(content: bytes) -> str:
+    """Return the MD5 in the form of `infos.etag`."""
     return hashlib.md5(content, usedforsecurity=False).hexdigest()
 
 
-def state_of(image: Mapping[str, Any]) -> State:
-    """What a record says."""
+def read_state(image: Mapping[str, Any]) -> State:
+    """Return the state of a listed image from its record."""
     return State("listed", tuple(image["infos"]["tags"][1:]), image["rotation"])
 
 
-def changed(kind: str, state: State, tag: str, other: str, rotation: int) -> State:
-    """How an image is after a change of this kind; bulk takes the other tag away."""
-    gone = {"untag": tag, "bulk": other}.get(kind)
-    kept = [each for each in state.tags if each != gone]
-    tags = dict.fromkeys([*kept, tag] if kind in {"tag", "bulk"} else kept)
+def apply_change(kind: str, state: State, tag: str, other_tag: str, rotation: int) -> State:
+    """Return the state after a change of this kind; a bulk change removes the other tag."""
+    removed = {"untag": tag, "bulk": other_tag}.get(kind)
+    remaining = [name for name in state.tags if name != removed]
+    tags = dict.fromkeys([*remaining, tag] if kind in {"tag", "bulk"} else remaining)
     where = {"delete": "trash", "restore": "listed"}.get(kind, state.where)
     return State(where, tuple(tags), rotation if kind == "rotate" else state.rotation)
 
 
 class Service:
-    """`imageapi serve` on its own folder, to be killed and started again."""
+    """`imageapi serve` on its own folder; it can be killed and started again."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
-        kept = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
+        passed = {name: os.environ[name] for name in ("PATH", "HOME", "LANG") if name in os.environ}
         self._folder, self._data_dir, self.log = folder, folder / "data", folder / "log"
-        own = {"IMAGEAPI_DATA_DIR": str(self._data_dir), "TMPDIR": str(folder)}
-        self._environment = {**kept, **own, **environment}
+        folders = {"IMAGEAPI_DATA_DIR": str(self._data_dir), "TMPDIR": str(folder)}
+        self._environment = {**passed, **folders, **environment}
 
-    def command(self, *arguments: str) -> str:
-        """What a command says."""
-        said = subprocess.check_output(
+    def run_command(self, *arguments: str) -> str:
+        """Run a command of `imageapi`; return its output."""
+        output = subprocess.check_output(
             [IMAGEAPI, *arguments], cwd=self._folder, env=self._environment, text=True
         )
-        return said.strip()
+        return output.strip()
 
     def start(self) -> httpx.AsyncClient:
-        """A client of the service, once it is ready."""
+        """Start the service; return a client when the service is ready."""
         with self.log.open("ab") as log:
             self.process = subprocess.Popen(
                 [IMAGEAPI, "serve", "--port", "0"],
@@ -135,43 +136,43 @@ class Service:
                 stderr=log,
                 cwd=self._folder,
                 env=self._environment,
-                start_new_session=True,  # Ctrl-C is for the drill, which stops the service
+                start_new_session=True,  # Ctrl-C interrupts the drill, which then stops the service
             )
         assert self.process.stdout is not None
-        first = self.process.stdout.readline().decode()
-        if "listens on http" not in first:
+        first_line = self.process.stdout.readline().decode()
+        if "listens on http" not in first_line:
             raise SystemExit(f"the service does not start: {self.log.read_text()[-1000:]}")
-        address = first.split()[4].rstrip(",")
+        address = first_line.split()[4].rstrip(",")
         while not httpx.get(f"{address}/readyz", trust_env=False).is_success:
             time.sleep(0.02)
         return httpx.AsyncClient(base_url=address, timeout=60, trust_env=False)
 
     def kill(self, *names: str) -> None:
-        """Kill the service, its decoders, its PostgreSQL, the supervisor of that."""
-        found = self._processes()
-        for process in [each for name in names for each in found[name]]:
+        """Kill processes by name: "service", "decoders", "PostgreSQL", "supervisor"."""
+        processes = self._find_processes()
+        for process in [process for name in names for process in processes[name]]:
             with suppress(psutil.Error):
                 process.kill()
 
     def stop(self) -> int:
-        """Ask it to stop; how many of its processes had to be killed a minute later."""
+        """Stop the service; return how many of its processes had to be killed after a minute."""
         self.process.terminate()
         deadline = time.monotonic() + 60
-        while self.process.poll() is None or any(self._processes().values()):
+        while self.process.poll() is None or any(self._find_processes().values()):
             if time.monotonic() > deadline:
-                found = self._processes()
-                self.kill(*found)
-                return sum(map(len, found.values()))
+                remaining = self._find_processes()
+                self.kill(*remaining)
+                return sum(map(len, remaining.values()))
             time.sleep(0.1)
         return 0
 
-    def _processes(self) -> Mapping[str, list[psutil.Process]]:
+    def _find_processes(self) -> Mapping[str, list[psutil.Process]]:
         found: dict[str, list[psutil.Process]] = defaultdict(list)
         with suppress(psutil.Error):
             if self.process.poll() is None:
                 found["service"] = [psutil.Process(self.process.pid)]
                 found["decoders"] = found["service"][0].children()
-        for process in psutil.process_iter():  # these two are nobody's children
+        for process in psutil.process_iter():  # these two are not children of the service
             with suppress(psutil.Error):
                 arguments = process.cmdline()
                 if str(self._data_dir / "postgres") in arguments:
@@ -182,13 +183,13 @@ class Service:
 
 
 class Drill:
-    """An album as it must be, clients who change it, and kills."""
+    """The expected state of an album, the clients that change it, and the kills."""
 
     def __init__(self, service: Service, seed: int) -> None:
         self.service = service
-        self.dice = random.Random(seed)
+        self.rng = random.Random(seed)
         self.pictures: list[Picture] = []
-        self.unanswered: list[Change] = []
+        self.unknown: list[Change] = []
         self.counts: dict[str, Counter[str]] = defaultdict(Counter)
         self.kills: Counter[str] = Counter()
         self.recoveries: list[float] = []
@@ -197,18 +198,20 @@ class Drill:
         self._killed: Sequence[str] = ()
 
     def connect(self) -> None:
-        """Start the service, and be a client who may do everything."""
+        """Start the service; connect with a token that has all abilities."""
         self.http = self.service.start()
         if self._killed:
             self.recoveries.append(time.monotonic() - self._killed_at)
-        abilities = [word for ability in ABILITIES for word in ("--can", ability)]
-        token = self.service.command("token", "drill", "--expires-in", "1d", *abilities)
+        options = [word for ability in ABILITIES for word in ("--can", ability)]
+        token = self.service.run_command("token", "drill", "--expires-in", "1d", *options)
         self.http.headers["Authorization"] = f"Bearer {token}"
 
-    async def round(self, operations: int, kill_after: float | None, victims: str = "") -> float:
-        """So many operations by all clients at once, and a kill amid them; seconds they took."""
-        self._killed, self._left, started = (), operations, time.monotonic()
-        clients = [asyncio.create_task(self._client(owner)) for owner in range(CLIENTS)]
+    async def run_round(
+        self, operations: int, kill_after: float | None, victims: str = ""
+    ) -> float:
+        """Let all clients run operations and kill the service meanwhile; return the seconds."""
+        self._killed, self._operations_left, started = (), operations, time.monotonic()
+        clients = [asyncio.create_task(self._run_client(owner)) for owner in range(CLIENTS)]
         if kill_after is not None:
             await asyncio.wait(clients, timeout=kill_after)
             await self._kill(victims)
@@ -223,224 +226,253 @@ class Drill:
         if victims:
             self._killed = victims.split()
             self.service.kill(*self._killed)
-            await asyncio.sleep(self.dice.choice([0, 0.3 * self.dice.random()]))
-        self.kills["operations under way"] += any(each.state == ASKED for each in self.pictures)
-        self._killed, self._left = (*self._killed, "service"), 0
+            await asyncio.sleep(self.rng.choice([0, 0.3 * self.rng.random()]))
+        self.kills["operations under way"] += any(
+            picture.state == CHANGING for picture in self.pictures
+        )
+        self._killed, self._operations_left = (*self._killed, "service"), 0
         self.service.kill("service")
         self._killed_at = time.monotonic()
         self.service.process.wait()
 
-    async def _client(self, owner: int) -> None:
-        while self._left > 0:
-            self._left -= 1
+    async def _run_client(self, owner: int) -> None:
+        while self._operations_left > 0:
+            self._operations_left -= 1
             change = None
             while change is None:
-                [kind] = self.dice.choices([*KINDS], [*KINDS.values()])
-                change = self._upload(owner) if kind == "upload" else self._edit(kind, owner)
-            await self._make(change)
+                [kind] = self.rng.choices([*KINDS], [*KINDS.values()])
+                change = (
+                    self._plan_upload(owner) if kind == "upload" else self._plan_edit(kind, owner)
+                )
+            await self._request(change)
 
-    def _edit(self, kind: str, owner: int) -> Change | None:
-        """A change by the client, where there is something to change."""
+    def _plan_edit(self, kind: str, owner: int) -> Change | None:
+        """Return a random change of the client's images, or None if nothing would change."""
         wanted = (owner, "trash" if kind == "restore" else "listed")
-        fit = [each for each in self.pictures if (each.owner, each.state.where) == wanted]
-        chosen = self.dice.sample(fit, min(len(fit), 8 if kind == "bulk" else 1))
-        tag, other = self.dice.sample(TAGS, 2)
-        rotation = self.dice.choice([0, 90, 180, 270])
-        before = {each: each.state for each in chosen}
-        after = {each: changed(kind, each.state, tag, other, rotation) for each in chosen}
+        candidates = [
+            picture for picture in self.pictures if (picture.owner, picture.state.where) == wanted
+        ]
+        chosen = self.rng.sample(candidates, min(len(candidates), 8 if kind == "bulk" else 1))
+        tag, other_tag = self.rng.sample(TAGS, 2)
+        rotation = self.rng.choice([0, 90, 180, 270])
+        before = {picture: picture.state for picture in chosen}
+        after = {
+            picture: apply_change(kind, picture.state, tag, other_tag, rotation)
+            for picture in chosen
+        }
         if before == after:
             return None
         path = f"{IMAGES}/{chosen[0].public_id}"
-        of_tag = f"{path}/tags/{quote(tag, safe='')}"
-        many = {"public_ids": [e.public_id for e in chosen], "add": [tag], "remove": [other]}
+        tag_path = f"{path}/tags/{quote(tag, safe='')}"
+        public_ids = [picture.public_id for picture in chosen]
+        bulk_body = {"public_ids": public_ids, "add": [tag], "remove": [other_tag]}
         method, path, body = {
-            "tag": ("PUT", of_tag, None),
-            "untag": ("DELETE", of_tag, None),
-            "bulk": ("POST", f"{IMAGES}/tags", many),
+            "tag": ("PUT", tag_path, None),
+            "untag": ("DELETE", tag_path, None),
+            "bulk": ("POST", f"{IMAGES}/tags", bulk_body),
             "rotate": ("PATCH", path, {"rotation": rotation}),
             "delete": ("DELETE", path, None),
             "restore": ("POST", f"{path}/restore", None),
         }[kind]
         return Change(kind, before, after, lambda: self.http.request(method, path, json=body))
 
-    def _upload(self, owner: int) -> Change:
-        """A new picture, sometimes sent twice at once."""
-        chosen = str(uuid.UUID(int=self.dice.getrandbits(128), version=4))
-        picture = Picture(len(self.pictures), owner, self.dice.choice(["", chosen]))
+    def _plan_upload(self, owner: int) -> Change:
+        """Return the upload of a new picture, which is sometimes sent twice at the same time."""
+        chosen_id = str(uuid.UUID(int=self.rng.getrandbits(128), version=4))
+        picture = Picture(len(self.pictures), owner, self.rng.choice(["", chosen_id]))
         self.pictures.append(picture)
-        tags = tuple(self.dice.sample(TAGS, self.dice.randrange(3)))
-        kind, times = self.dice.choice([("upload", 1)] * 4 + [("upload twice", 2)])
+        tags = tuple(self.rng.sample(TAGS, self.rng.randrange(3)))
+        kind, times = self.rng.choice([("upload", 1)] * 4 + [("upload twice", 2)])
         before, after = {picture: NOTHING}, {picture: State("listed", tags)}
         return Change(kind, before, after, lambda: self._send(picture, tags, times))
 
     async def _send(
         self, picture: Picture, tags: tuple[str, ...], times: int = 1
     ) -> httpx.Response:
-        """The answer; of two, that to the one who made the image."""
+        """Upload a picture; return the response, of two the one that created the image."""
         fields = {"public_id": picture.public_id, "tags": list(tags)}
         files = {"file": ("a.jpg", picture.content())}
-        sent = [self.http.post(IMAGES, data=fields, files=files) for _ in range(times)]
-        results = await asyncio.gather(*sent, return_exceptions=True)
-        answers = [each for each in results if isinstance(each, httpx.Response)]
+        requests = [self.http.post(IMAGES, data=fields, files=files) for _ in range(times)]
+        results = await asyncio.gather(*requests, return_exceptions=True)
+        responses = [result for result in results if isinstance(result, httpx.Response)]
         for error in results:
-            if isinstance(error, BaseException) and not answers:
+            if isinstance(error, BaseException) and not responses:
                 raise error
-        codes = sorted(answer.status_code for answer in answers if answer.is_success)
-        self._fault(len(codes) > 1 and codes != [200, 201], f"sent twice at once: {codes}")
-        return min(answers, key=lambda answer: abs(answer.status_code - 201))
+        codes = sorted(response.status_code for response in responses if response.is_success)
+        self._fault_if(len(codes) > 1 and codes != [200, 201], f"sent twice at once: {codes}")
+        return min(responses, key=lambda response: abs(response.status_code - 201))
 
-    async def _make(self, change: Change) -> None:
-        """Ask for the change, and note what comes of it."""
+    async def _request(self, change: Change) -> None:
+        """Send the request of the change, and record its outcome."""
         for picture in change.after:
-            picture.state, picture.was_touched = ASKED, True
+            picture.state, picture.was_touched = CHANGING, True
         try:
-            answer = await change.send()
+            response = await change.send()
         except httpx.TransportError as error:
-            self._fault("service" not in self._killed, f"{change.kind}: {error!r} from the living")
-            outcome = "unanswered"
+            message = f"{change.kind}: {error!r}, but the service was not killed"
+            self._fault_if("service" not in self._killed, message)
+            outcome = "unknown"
         else:
-            outcome = self._outcome(change, answer)
-        self.counts[change.kind].update(["asked", outcome])
-        if outcome == "unanswered":
-            self.unanswered.append(change)
+            outcome = self._classify(change, response)
+        self.counts[change.kind].update(["sent", outcome])
+        if outcome == "unknown":
+            self.unknown.append(change)
             return
-        for picture, state in (change.after if outcome == "answered" else change.before).items():
+        for picture, state in (change.after if outcome == "confirmed" else change.before).items():
             picture.state = state
 
-    def _outcome(self, change: Change, answer: httpx.Response) -> str:
-        """What sort of answer it is; one that should not be counts as none."""
-        status, told = answer.status_code, answer.json() if answer.content else {}
-        dead = {503: "PostgreSQL", 422: "decoders"}.get(status, "") in self._killed
-        if dead and (status, change.kind) == (422, "upload"):  # of two, one may have been taken
-            return "refused"
+    def _classify(self, change: Change, response: httpx.Response) -> str:
+        """Return the outcome; record a fault, and an unknown outcome, for any wrong response."""
+        status, body = response.status_code, response.json() if response.content else {}
+        is_explained = {503: "PostgreSQL", 422: "decoders"}.get(status, "") in self._killed
+        if is_explained and (status, change.kind) == (422, "upload"):
+            return "refused"  # not for "upload twice": the service may have accepted one of the two
         if status not in EXPECTED.get(change.kind, {200}):
-            self._fault(not dead, f"{change.kind}: {status} {answer.text}")
-            return "unanswered"
+            self._fault_if(not is_explained, f"{change.kind}: {status} {response.text}")
+            return "unknown"
         for picture, state in change.after.items():
-            picture.public_id = picture.public_id or told["public_id"]
-            if "infos" in told:
-                is_same = (told["public_id"], state_of(told)) == (picture.public_id, state)
-                self._fault(not is_same, f"{change.kind}: answered {told}, not {state}")
-        count = sum(change.before[each] != state for each, state in change.after.items())
-        self._fault(told.get("images", count) != count, f"{change.kind}: {told}, not {count}")
-        return "answered"
+            picture.public_id = picture.public_id or body["public_id"]
+            if "infos" in body:
+                is_same = (body["public_id"], read_state(body)) == (picture.public_id, state)
+                self._fault_if(not is_same, f"{change.kind}: response {body}, not {state}")
+        count = sum(change.before[picture] != state for picture, state in change.after.items())
+        self._fault_if(body.get("images", count) != count, f"{change.kind}: {body}, not {count}")
+        return "confirmed"
 
     async def verify(self, *, everything: bool = False) -> None:
-        """Compare what the service says with what it answered, then send again what it did not.
+        """Compare lists and events with the expected states; repeat uploads of unknown outcome.
 
-        Of images only those are looked at that were touched since the last time, or all of them.
+        Fetch each image that a change touched since the last time, or all images if `everything`.
         """
-        listed, events = await self._told(IMAGES), await self._told(f"{ALBUM}/events")
+        listed, events = await self._fetch(IMAGES), await self._fetch(f"{ALBUM}/events")
         images = {image["infos"]["etag"]: image for image in listed}
-        self._fault(len(images) != len(listed), "a picture is there twice")
-        self._fault(not images.keys() <= {each.md5 for each in self.pictures}, "nobody's picture")
-        found = {md5: state_of(image) for md5, image in images.items()}
-        again = self._settle(found)
+        self._fault_if(len(images) != len(listed), "a picture is there twice")
+        self._fault_if(
+            not images.keys() <= {picture.md5 for picture in self.pictures}, "unknown picture"
+        )
+        found = {md5: read_state(image) for md5, image in images.items()}
+        repeats = self._resolve_unknown(found)
         for picture in self.pictures:
             if picture.md5 in images:
-                told = images[picture.md5]["public_id"]
-                picture.public_id = picture.public_id or told
-                self._fault(picture.public_id != told, f"{picture}: its id is {told}")
-            if not holds(found, {picture: picture.state}):
-                self._fault(True, f"{picture}: there is {found.get(picture.md5)}")
-        versions = self._replayed(events)
+                public_id = images[picture.md5]["public_id"]
+                picture.public_id = picture.public_id or public_id
+                self._fault_if(picture.public_id != public_id, f"{picture}: its id is {public_id}")
+            if not is_as_expected(found, {picture: picture.state}):
+                self._fault_if(True, f"{picture}: there is {found.get(picture.md5)}")
+        versions = self._replay(events)
         if listed:
-            nothing = {"public_ids": [listed[0]["public_id"]], "remove": ["never given"]}
-            answer = (await self.http.post(f"{IMAGES}/tags", json=nothing)).json()
-            self._fault(answer != {"version": self.version, "images": 0}, f"version: {answer}")
-        touched = {each.md5 for each in self.pictures if each.was_touched or everything}
-        turns = asyncio.Semaphore(CLIENTS)
-        shown = [images[md5] for md5 in images.keys() & touched]
-        await asyncio.gather(*(self._look(each, versions, turns) for each in shown))
+            no_change = {"public_ids": [listed[0]["public_id"]], "remove": ["never given"]}
+            result = (await self.http.post(f"{IMAGES}/tags", json=no_change)).json()
+            self._fault_if(result != {"version": self.version, "images": 0}, f"version: {result}")
+        touched = {picture.md5 for picture in self.pictures if picture.was_touched or everything}
+        limiter = asyncio.Semaphore(CLIENTS)
+        to_check = [images[md5] for md5 in images.keys() & touched]
+        await asyncio.gather(*(self._check_image(image, versions, limiter) for image in to_check))
         for picture in self.pictures:
             picture.was_touched = False
-        for picture, state, status in again:
-            answer = await self._send(picture, state.tags)
-            self._fault(answer.status_code != status, f"sent again: {answer.text}")
-            picture.state, picture.was_touched = state_of(answer.json()), True
-            picture.public_id = answer.json()["public_id"]
+        for picture, state, status in repeats:
+            response = await self._send(picture, state.tags)
+            self._fault_if(response.status_code != status, f"sent again: {response.text}")
+            picture.state, picture.was_touched = read_state(response.json()), True
+            picture.public_id = response.json()["public_id"]
 
-    def _settle(self, found: Mapping[str, State]) -> list[tuple[Picture, State, int]]:
-        """Find out what became of what was not answered; uploads, and what comes of them again."""
-        again = []
-        for change in self.unanswered:
-            is_done = holds(found, change.after)
-            is_half = not is_done and not holds(found, change.before)
-            self._fault(is_half, f"half a change: {change.kind} {change.before}")
+    def _resolve_unknown(self, found: Mapping[str, State]) -> list[tuple[Picture, State, int]]:
+        """Find out whether changes of unknown outcome were made.
+
+        Return the uploads among them, which are to be repeated: the picture, its state after the
+        upload, and the expected status (200 if the image exists, else 201).
+        """
+        repeats = []
+        for change in self.unknown:
+            is_done = is_as_expected(found, change.after)
+            is_half = not is_done and not is_as_expected(found, change.before)
+            self._fault_if(is_half, f"half a change: {change.kind} {change.before}")
             self.counts[change.kind]["done" if is_done else "not done"] += 1
             for picture, state in (change.after if is_done else change.before).items():
                 picture.state = state
                 if change.before[picture] == NOTHING:
-                    again.append((picture, change.after[picture], 200 if is_done else 201))
-        self.unanswered.clear()
-        return again
+                    repeats.append((picture, change.after[picture], 200 if is_done else 201))
+        self.unknown.clear()
+        return repeats
 
-    def _replayed(self, events: list[Any]) -> Mapping[str, int]:
-        """Follow the events to what there must be; the version of each image's last change."""
+    def _replay(self, events: list[Any]) -> Mapping[str, int]:
+        """Compare the states after all events with the expected states.
+
+        Return the version of the last change of each image, by its id.
+        """
         images: dict[str, Any] = {}
         versions: dict[str, int] = {}
         self.version = len(events)
         are_gapless = [event["version"] for event in events] == [*range(1, self.version + 1)]
-        self._fault(not are_gapless, "versions with gaps")
+        self._fault_if(not are_gapless, "versions with gaps")
         for event in events:
-            for each in event["public_ids"]:
-                before, now = event["before"][each], images.get(each)
+            for public_id in event["public_ids"]:
+                before, now = event["before"][public_id], images.get(public_id)
                 follows = now is None if before is None else now and before.items() <= now.items()
-                self._fault(not follows, f"does not follow: {event}")
-                images[each] = (now or {"rotation": 0, "deleted": False}) | event["after"][each]
-                versions[each] = event["version"]
-        told = {
-            each: State("trash" if of["deleted"] else "listed", tuple(of["tags"]), of["rotation"])
-            for each, of in images.items()
+                self._fault_if(not follows, f"does not follow: {event}")
+                now = now or {"rotation": 0, "deleted": False}
+                images[public_id] = now | event["after"][public_id]
+                versions[public_id] = event["version"]
+        replayed = {
+            public_id: State(
+                "trash" if image["deleted"] else "listed", tuple(image["tags"]), image["rotation"]
+            )
+            for public_id, image in images.items()
         }
-        required = {each.public_id: each.state for each in self.pictures if each.state != NOTHING}
-        self._fault(told != required, f"events tell {set(told.items()) ^ set(required.items())}")
+        expected = {
+            picture.public_id: picture.state
+            for picture in self.pictures
+            if picture.state != NOTHING
+        }
+        difference = set(replayed.items()) ^ set(expected.items())
+        self._fault_if(replayed != expected, f"events differ: {difference}")
         return versions
 
-    async def _look(
-        self, image: Any, versions: Mapping[str, int], turns: asyncio.Semaphore
+    async def _check_image(
+        self, image: Any, versions: Mapping[str, int], limiter: asyncio.Semaphore
     ) -> None:
-        """Look at an image: its record, its entity tag, its original, its mini rendition."""
-        async with turns:
-            named = image["public_id"]
-            answer = await self.http.get(f"{IMAGES}/{named}")
-            is_same = answer.json() == image and answer.headers["ETag"] == f'"{versions[named]}"'
-            self._fault(not is_same, f"{named} is {answer.text}, version {versions[named]}")
-            original = await self.http.get(answer.headers["Link"][1:].partition(">")[0])
-            is_whole = md5_of(original.content) == image["infos"]["etag"]
-            self._fault(not is_whole, f"{named}: {original.status_code} for the original")
+        """Check an image: its record, its entity tag, its original, its mini rendition."""
+        async with limiter:
+            public_id = image["public_id"]
+            version = versions[public_id]
+            response = await self.http.get(f"{IMAGES}/{public_id}")
+            is_same = response.json() == image and response.headers["ETag"] == f'"{version}"'
+            self._fault_if(not is_same, f"{public_id} is {response.text}, version {version}")
+            original = await self.http.get(response.headers["Link"][1:].partition(">")[0])
+            is_complete = hash_md5(original.content) == image["infos"]["etag"]
+            self._fault_if(not is_complete, f"{public_id}: {original.status_code} for the original")
             mini = await self.http.get(image["thumbnails"]["mini"])
             is_blank = "public" in mini.headers["Cache-Control"]
-            is_shown = (mini.status_code, mini.headers["Content-Type"]) == (200, "image/jpeg")
-            self._fault(is_blank or not is_shown, f"{named}: {mini.status_code} for mini")
+            is_jpeg = (mini.status_code, mini.headers["Content-Type"]) == (200, "image/jpeg")
+            self._fault_if(is_blank or not is_jpeg, f"{public_id}: {mini.status_code} for mini")
 
     async def restore_all(self) -> None:
-        """Take everything out of the trash."""
+        """Restore all images from the trash."""
         for picture in self.pictures:
             if picture.state.where == "trash":
-                answer = await self.http.post(f"{IMAGES}/{picture.public_id}/restore")
-                self._fault(not answer.is_success, f"not restored: {answer.text}")
+                response = await self.http.post(f"{IMAGES}/{picture.public_id}/restore")
+                self._fault_if(not response.is_success, f"not restored: {response.text}")
                 picture.state = picture.state._replace(where="listed")
 
-    async def _told(self, path: str) -> list[Any]:
-        told: list[Any] = (await self.http.get(path)).raise_for_status().json()
-        return told
+    async def _fetch(self, path: str) -> list[Any]:
+        items: list[Any] = (await self.http.get(path)).raise_for_status().json()
+        return items
 
-    def _fault(self, is_one: bool, text: str) -> None:
-        if is_one:
+    def _fault_if(self, is_fault: bool, text: str) -> None:
+        if is_fault:
             self.faults.append(f"after {len(self.recoveries)} kills: {text}")
 
 
-def holds(found: Mapping[str, State], states: States) -> bool:
-    """Whether what is listed, by MD5, is what the pictures' states say."""
+def is_as_expected(found: Mapping[str, State], states: States) -> bool:
+    """Whether the listed images, `found` by MD5, have the states; others must not be listed."""
     return all(
         found.get(picture.md5) == (state if state.where == "listed" else None)
         for picture, state in states.items()
     )
 
 
-class Bucket:
-    """A folder, or a bucket on a server, looked at without the service."""
+class StoreInspector:
+    """The store, a folder or a bucket, which is read without the service."""
 
     def __init__(self, folder: Path, endpoint: str | None) -> None:
         self._folder, self._endpoint = folder, endpoint
@@ -454,8 +486,8 @@ class Bucket:
                 "IMAGEAPI_STORE_URL": "s3://drill",
             }
 
-    def originals(self) -> int:
-        """How many originals there are."""
+    def count_originals(self) -> int:
+        """Return the number of originals in the store."""
         if self._endpoint is None:
             return len([*self._folder.glob("data/pictures/drill/*/original")])
         store = S3Store(
@@ -464,51 +496,57 @@ class Bucket:
             skip_signature=True,
             client_options={"allow_http": True},
         )
-        return sum(e["path"].endswith("/original") for page in obstore.list(store) for e in page)
+        return sum(
+            item["path"].endswith("/original") for page in obstore.list(store) for item in page
+        )
 
-    def left(self) -> str:
-        """What was left half written."""
-        staged = f"{len(self._staged())} staged files"
+    def describe_leftovers(self, records: int) -> str:
+        """Return how many originals, staged files and multipart uploads have no record."""
+        originals = self.count_originals() - records
+        leftovers = f"{originals} originals, {len(self._list_staged())} staged files"
         if self._endpoint is None:
-            return staged
-        answer = httpx.get(f"{self._endpoint}/drill?uploads", trust_env=False).text
-        return f"{staged}, {answer.count('<UploadId>')} uploads in parts"
+            return leftovers
+        xml = httpx.get(f"{self._endpoint}/drill?uploads", trust_env=False).text
+        return f"{leftovers}, {xml.count('<UploadId>')} uploads in parts"
 
-    def age(self) -> None:
-        """Have the files two hours older."""
-        for path in [*self._folder.glob("data/pictures/drill/*/*"), *self._staged()]:
+    def make_files_older(self) -> None:
+        """Set the times of all files two hours back, so that a purge removes them."""
+        for path in [*self._folder.glob("data/pictures/drill/*/*"), *self._list_staged()]:
             os.utime(path, (time.time() - 7200,) * 2)
 
-    def _staged(self) -> list[Path]:
+    def _list_staged(self) -> list[Path]:
         pattern = "data/pictures/.incoming/*" if self._endpoint is None else "imageapi-incoming-*"
         return [*self._folder.glob(pattern)]
 
 
-async def run(drill: Drill, bucket: Bucket, rounds: int, operations: int) -> None:
-    """All rounds on one store; then what is left in it, and the purge of that."""
+async def run(drill: Drill, store: StoreInspector, rounds: int, operations: int) -> None:
+    """Run all rounds on one store; then count what is left without a record, and purge it."""
     drill.connect()
-    seconds = await drill.round(operations, None)
+    seconds = await drill.run_round(operations, None)
     await drill.verify()
     for number in range(rounds):
-        await drill.round(operations, seconds * drill.dice.random(), VICTIMS[number % len(VICTIMS)])
+        await drill.run_round(
+            operations, seconds * drill.rng.random(), VICTIMS[number % len(VICTIMS)]
+        )
         await drill.verify()
     print(f"{'':12}" + "".join(f"{name:>12}" for name in COLUMNS))
     drill.counts["all"] = sum(drill.counts.values(), Counter())
     for kind, counts in drill.counts.items():
         print(f"{kind:12}" + "".join(f"{counts[name]:>12,}" for name in COLUMNS))
     print(f"{rounds} kills, with: {', '.join(f'{name} {n}' for name, n in drill.kills.items())}")
-    middle, most = statistics.median(drill.recoveries), max(drill.recoveries)
-    print(f"kill to ready: median {middle:.2f} s, most {most:.2f} s; a round takes {seconds:.1f} s")
-    states = Counter(each.state.where for each in drill.pictures)
+    median, longest = statistics.median(drill.recoveries), max(drill.recoveries)
+    print(f"kill to ready: median {median:.2f} s, at most {longest:.2f} s")
+    print(f"a round without a kill: {seconds:.1f} s")
+    states = Counter(picture.state.where for picture in drill.pictures)
     records = states["listed"] + states["trash"]
     print(
         f"{states['listed']:,} images, {states['trash']:,} in the trash, {drill.version:,} events"
     )
-    print(f"without a record: {bucket.originals() - records} originals, {bucket.left()}")
-    bucket.age()
-    print(f"purged: {drill.service.command('purge', '--older-than', '30d')}")
-    print(f"without a record: {bucket.originals() - records} originals, {bucket.left()}")
-    if not bucket.environment and bucket.originals() != records:
+    print(f"without a record: {store.describe_leftovers(records)}")
+    store.make_files_older()
+    print(f"purged: {drill.service.run_command('purge', '--older-than', '30d')}")
+    print(f"without a record: {store.describe_leftovers(records)}")
+    if not store.environment and store.count_originals() != records:
         drill.faults.append("purge left or took originals")
     await drill.verify()
     await drill.restore_all()
@@ -518,8 +556,8 @@ async def run(drill: Drill, bucket: Bucket, rounds: int, operations: int) -> Non
     drill.faults += [line for line in lines if "unexpected" in line]
 
 
-def drilled(store: str, arguments: argparse.Namespace) -> int:
-    """Run the drill on this kind of store; how many faults were found."""
+def drill_store(store: str, arguments: argparse.Namespace) -> int:
+    """Run the drill on this kind of store; return the number of faults."""
     print(f"\n{store}, seed {arguments.seed}, {arguments.operations} operations a round")
     with ExitStack() as opened:
         endpoint = None
@@ -532,31 +570,31 @@ def drilled(store: str, arguments: argparse.Namespace) -> int:
             assert server.stdout is not None
             endpoint = f"http://127.0.0.1:{int(server.stdout.readline())}"
         folder = Path(opened.enter_context(tempfile.TemporaryDirectory(prefix="drill-")))
-        bucket = Bucket(folder, endpoint)
-        service = Service(folder, bucket.environment)
+        inspector = StoreInspector(folder, endpoint)
+        service = Service(folder, inspector.environment)
         drill = Drill(service, arguments.seed)
         try:
-            asyncio.run(run(drill, bucket, arguments.rounds, arguments.operations))
+            asyncio.run(run(drill, inspector, arguments.rounds, arguments.operations))
         finally:
-            left = service.stop()
-        if left:
-            drill.faults.append(f"{left} processes did not end")
+            killed = service.stop()
+        if killed:
+            drill.faults.append(f"{killed} processes did not end")
     print("\n".join([*drill.faults[:20], f"faults: {len(drill.faults)}"]), flush=True)
     return len(drill.faults)
 
 
 def main() -> None:
-    """Run the drill on the stores that are asked for."""
+    """Run the drill on the chosen stores."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--store", choices=("folder", "s3", "both"), default="both")
     parser.add_argument("--rounds", type=int, default=20)
     parser.add_argument("--operations", type=int, default=200)
     parser.add_argument("--seed", type=int, default=1)
     arguments = parser.parse_args()
-    for ending in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(ending, signal.default_int_handler)  # what was begun is cleaned up
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.default_int_handler)  # raises, so that `finally` cleans up
     stores = ("folder", "s3") if arguments.store == "both" else (arguments.store,)
-    sys.exit(sum(drilled(store, arguments) for store in stores) > 0)
+    sys.exit(sum(drill_store(store, arguments) for store in stores) > 0)
 
 
 if __name__ == "__main__":

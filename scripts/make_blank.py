@@ -1,4 +1,4 @@
-"""Draws `src/imageapi/assets/blank.jpg`, shown where there is no picture: plain light grey."""
+"""Draw `src/imageapi/assets/blank.jpg`, the plain grey rendition of images without a picture."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ TARGET = Path(__file__).parent.parent / "src/imageapi/assets/blank.jpg"
 
 
 def draw() -> Image.Image:
-    """A neutral picture, 480 by 360 pixels."""
+    """Return a light grey picture of 480 by 360 pixels."""
     return Image.new("RGB", (480, 360), (224, 224, 224))
 
 

@@ -1,4 +1,4 @@
-"""Draws the picture in the README: the documented request and the answer of a running service.
+"""Draw the picture in the README: the documented request and the response of a running service.
 
 python scripts/picture_answer.py ADDRESS TOKEN > docs/static/answer.svg
 """
@@ -15,7 +15,7 @@ from rich.text import Text
 PATH = "/api/v1/albums/00324000005TXjIAAW/images/untag"
 COLUMNS = 88
 
-#: As rich's own, but for its fonts, which would come from elsewhere.
+#: rich's own format without its fonts, which browsers would load from another host.
 FORMAT = """\
 <svg class="rich-terminal" viewBox="0 0 {width} {height}" xmlns="http://www.w3.org/2000/svg">
 <style>
@@ -43,12 +43,12 @@ FORMAT = """\
 """
 
 
-def picture(answer: str) -> str:
-    """An SVG of a terminal in which the queue was asked for."""
+def draw(response_text: str) -> str:
+    """Return an SVG of a terminal with the request and the response."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO())
     console.print(Text('$ curl -H "Authorization: Token token=\\"$TOKEN\\"" \\', style="bold"))
     console.print(Text(f"    http://127.0.0.1:8000{PATH}", style="bold"))
-    console.print(JSONHighlighter()(answer), overflow="fold", soft_wrap=False)
+    console.print(JSONHighlighter()(response_text), overflow="fold", soft_wrap=False)
     return console.export_svg(
         title="The images that nobody has tagged yet",
         code_format=FORMAT,
@@ -58,9 +58,10 @@ def picture(answer: str) -> str:
 
 
 def main(address: str, token: str) -> None:
-    """Ask, and draw."""
+    """Request the queue, and write the SVG to the standard output."""
     headers = {"Authorization": f'Token token="{token}"'}
-    sys.stdout.write(picture(httpx.get(address + PATH, headers=headers).raise_for_status().text))
+    response = httpx.get(address + PATH, headers=headers).raise_for_status()
+    sys.stdout.write(draw(response.text))
 
 
 if __name__ == "__main__":

@@ -1,5 +1,5 @@
-// The listing with Fastify, pg and fast-jwt, as their documentation shows it: one process, a pool of
-// connections, verified tokens cached. `columns` builds the JSON from columns by Fastify's response
+// The listing with Fastify, pg and fast-jwt, as their documentation shows: one process, a pool of
+// connections, a cache of verified tokens. `columns` builds the JSON from columns by Fastify's response
 // schema; `texts` joins the texts that the service itself has stored.
 "use strict";
 const { Pool, types } = require("pg");
@@ -14,7 +14,7 @@ types.setTypeParser(types.builtins.JSON, mode === "texts" ? (text) => text : JSO
 const zone = new Intl.DateTimeFormat("sv-SE", {
 	timeZone: process.env.IMAGEAPI_TIME_ZONE, dateStyle: "short", timeStyle: "medium", fractionalSecondDigits: undefined,
 });
-function local(moment) {
+function formatLocalTime(moment) {
 	const wall = zone.format(moment).replace(" ", "T");
 	const minutes = Math.round((Date.parse(wall + "Z") - Math.floor(moment / 1000) * 1000) / 60000);
 	const sign = minutes < 0 ? "-" : "+";
@@ -59,7 +59,7 @@ const TEXTS = {
 		ORDER BY created_at, public_id`,
 };
 
-function allowed(request, reply) {
+function checkAllowed(request, reply) {
 	const token = (request.headers.authorization || "").replace(/^Token token="/, "").replace(/"$/, "");
 	let claims;
 	try {
@@ -78,16 +78,16 @@ function allowed(request, reply) {
 const path = "/api/v1/albums/:album/images/untag";
 if (mode === "texts") {
 	app.get(path, async (request, reply) => {
-		if (!allowed(request, reply)) return reply;
+		if (!checkAllowed(request, reply)) return reply;
 		const { rows } = await pool.query({ ...TEXTS, values: [request.params.album] });
 		reply.type("application/json; charset=utf-8");
 		return "[" + rows.map((row) => row.record).join(",") + "]";
 	});
 } else {
 	app.get(path, { schema: { response: { 200: { type: "array", items: image } } } }, async (request, reply) => {
-		if (!allowed(request, reply)) return reply;
+		if (!checkAllowed(request, reply)) return reply;
 		const { rows } = await pool.query({ ...COLUMNS, values: [request.params.album] });
-		for (const row of rows) row.created_at = local(row.created_at);
+		for (const row of rows) row.created_at = formatLocalTime(row.created_at);
 		return rows;
 	});
 }
