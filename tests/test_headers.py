@@ -32,7 +32,7 @@ class Unexpected(Exception):
     """What nobody expects; its words must reach nobody."""
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def failing(database: Database, settings: Settings) -> AsyncIterator[httpx.AsyncClient]:
     """The application with routes that fail in ways that nobody handles."""
     app: FastAPI = create_app(settings)

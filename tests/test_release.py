@@ -108,7 +108,12 @@ def test_installed_wheel_works_without_the_repository(wheel: Path, tmp_path: Pat
     venv, elsewhere = tmp_path / "venv", tmp_path / "elsewhere"
     elsewhere.mkdir()
     environment = {name: os.environ[name] for name in ("PATH", "HOME") if name in os.environ}
-    for_uv = {**os.environ, "UV_PYTHON_DOWNLOADS": "never", "UV_LINK_MODE": "copy"}
+    for_uv = {
+        **os.environ,
+        "UV_PYTHON_DOWNLOADS": "never",
+        "UV_LINK_MODE": "hardlink",
+        "UV_COMPILE_BYTECODE": "0",  # most of it is never imported here
+    }
     python = venv / "bin/python"
     locked = PROJECT / "requirements/run.txt"
     for command in (

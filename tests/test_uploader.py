@@ -351,23 +351,24 @@ async def test_fields_may_stand_before_or_behind_the_file(sender: Sender) -> Non
     assert answer.json()["infos"]["tags"][1:] == ["a", "b"]
 
 
-@pytest.fixture
+@pytest.fixture(scope="module")
 async def small(
-    database: Database, settings: Settings, tmp_path: Any, server: str
+    database: Database, tmp_path_factory: pytest.TempPathFactory, server: str
 ) -> AsyncIterator[httpx.AsyncClient]:
     """A service that takes a million bytes at most, and knows where some addresses are."""
+    folder = tmp_path_factory.mktemp("small")
     places = MMDBWriter(ip_version=6, ipv4_compatible=True)
     there = {"location": {"latitude": 48.5, "longitude": -2.25}}
     places.insert_network(IPSet(["203.0.113.0/24"]), there)
     places.insert_network(IPSet(["198.51.100.0/24"]), {"location": {"latitude": 200.0}})
-    places.to_db_file(str(tmp_path / "places.mmdb"))
+    places.to_db_file(str(folder / "places.mmdb"))
     app = create_app(
         Settings(
             database_url=server,
             token_secret=SECRET,
-            data_dir=tmp_path,
+            data_dir=folder,
             max_upload_mb=1,
-            geoip_database=tmp_path / "places.mmdb",
+            geoip_database=folder / "places.mmdb",
             trusted_proxies="10.0.0.0/8",
         )
     )
@@ -375,7 +376,7 @@ async def small(
         transport = httpx.ASGITransport(app, client=("10.1.2.3", 1))
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
             yield client
-    assert not list((tmp_path / "pictures" / ".incoming").glob("*"))
+    assert not list((folder / "pictures" / ".incoming").glob("*"))
 
 
 async def test_too_many_bytes_are_413_before_all_of_them_came(

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import pictures
-from conftest import IMAGEAPI, Command
+from conftest import IMAGEAPI, Command, Service
 from factories import PROJECT
 
 _STEP = re.compile(r"```sh\n(.*?)```\n(?:```text\n(.*?)```)?", re.DOTALL)
@@ -21,7 +21,7 @@ _BETWEEN = "--- between two steps ---"
 )
 @pytest.mark.parametrize(("page", "most"), [("walk.md", 8), ("start.md", 6)])
 def test_every_step_answers_what_the_page_says(
-    imageapi: Command, tmp_path: Path, page: str, most: int
+    imageapi: Command, service: Service, tmp_path: Path, page: str, most: int
 ) -> None:
     steps = _STEP.findall((PROJECT / "docs" / page).read_text())
     assert len(steps) >= most
@@ -34,17 +34,16 @@ def test_every_step_answers_what_the_page_says(
     shutil.copy(folder / "photo0.jpg", tmp_path / "photo.jpg")
     (tmp_path / ".venv/bin").mkdir(parents=True)
     (tmp_path / ".venv/bin/imageapi").symlink_to(IMAGEAPI)
-    with imageapi.serving() as service:
-        if page == "start.md":  # which begins where make run has taken photographs in
-            assert imageapi("import", str(folder), "--album", "photos").returncode == 0
-        done = subprocess.run(
-            ["bash", "-eu", "-c", script.replace("http://127.0.0.1:8000", service.address)],
-            cwd=tmp_path,
-            env=imageapi.environment,
-            capture_output=True,
-            timeout=60,
-            check=False,
-        )
+    if page == "start.md":  # which begins where make run has taken photographs in
+        assert imageapi("import", str(folder), "--album", "photos").returncode == 0
+    done = subprocess.run(
+        ["bash", "-eu", "-c", script.replace("http://127.0.0.1:8000", service.address)],
+        cwd=tmp_path,
+        env=imageapi.environment,
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
     assert (done.returncode, done.stderr) == (0, b"")
     answers = done.stdout.decode().replace("\r", "").split(f"{_BETWEEN}\n")
     for (commands, expected), answer in zip(steps, answers, strict=True):
