@@ -16,6 +16,7 @@ from imageapi.database.errors import ImageChanged, ImageNotFound
 from imageapi.database.images import StoredImage
 from imageapi.records.fields import MAX_TAGS
 from imageapi.records.image import Image
+from imageapi.records.tags import InvalidTag, TooManyTags, add_tags, require_not_album_id
 
 #: Versions of an image that a change is made for; None where it is made for any.
 ExpectedVersions = Collection[int] | None
@@ -108,12 +109,16 @@ class Editor:
         return album_change(self._database, self.album_id, self._user_id)
 
     def _add_tags(self, image: Image, tags: Sequence[str], field: str) -> None:
-        """Add the tags that the image does not have; the album's id is none that people give."""
-        if self.album_id in tags:
-            raise InvalidChange(field, "must not be the album's id")
-        image.infos.tags = list(dict.fromkeys([*image.infos.tags, *tags]))
-        if len(image.tags) > MAX_TAGS:
-            raise InvalidChange(field, f"would be more than {MAX_TAGS} on image {image.public_id}")
+        """Add the tags that the image does not have. Raises InvalidChange for the field."""
+        try:
+            for tag in tags:
+                require_not_album_id(tag, self.album_id)
+            image.set_tags(add_tags(image.tags, tags))
+        except InvalidTag as error:
+            raise InvalidChange(field, str(error)) from error
+        except TooManyTags as error:
+            reason = f"would be more than {MAX_TAGS} on image {image.public_id}"
+            raise InvalidChange(field, reason) from error
 
     async def _edit_one(
         self, kind: str, public_id: UUID, versions: ExpectedVersions, edit: Callable[[Image], None]
@@ -143,21 +148,12 @@ class Editor:
             if differing:
                 before[image.public_id] = {name: was[name] for name in differing}
                 after[image.public_id] = {name: now[name] for name in differing}
-                rows.append(self._build_row(stored, image))
+                columns = self._serializer.build_columns(image, stored.asset_key)
+                rows.append({"public_id": stored.public_id, **columns._asdict()})
         if rows:
             await change.update_images(rows)
             await change.record_event(kind, [row["public_id"] for row in rows], before, after)
         return len(rows)
-
-    def _build_row(self, stored: StoredImage, image: Image) -> dict[str, Any]:
-        latitude, longitude = image.gps or (None, None)
-        return {
-            "public_id": stored.public_id,
-            "tags": image.tags,
-            "latitude": latitude,
-            "longitude": longitude,
-            "record": self._serializer.text(image, stored.asset_key),
-        }
 
 
 def _get_state(image: Image) -> dict[str, Any]:
@@ -165,10 +161,7 @@ def _get_state(image: Image) -> dict[str, Any]:
 
 
 def _remove_tags(image: Image, tags: Sequence[str]) -> None:
-    image.infos.tags = [
-        image.album_id,
-        *(tag for tag in image.tags if tag not in tags),
-    ]
+    image.set_tags(tag for tag in image.tags if tag not in tags)
 
 
 def _require_version(image: StoredImage, versions: ExpectedVersions) -> None:

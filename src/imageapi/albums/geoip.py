@@ -6,6 +6,8 @@ from pathlib import Path
 
 import maxminddb
 
+from imageapi.records.positions import is_position
+
 
 class InvalidGeoipDatabase(Exception):
     """The file is no MaxMind database; ``str()`` is one line."""
@@ -42,5 +44,4 @@ def _read_position(entry: object) -> list[int | float] | None:
     latitude, longitude = location.get("latitude"), location.get("longitude")
     if not isinstance(latitude, int | float) or not isinstance(longitude, int | float):
         return None
-    fits = -90 <= latitude <= 90 and -180 <= longitude <= 180  # noqa: PLR2004 - degrees
-    return [latitude, longitude] if fits else None
+    return [latitude, longitude] if is_position(latitude, longitude) else None

@@ -3,6 +3,7 @@
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from typing import NamedTuple
 from zoneinfo import ZoneInfo
 
 from imageapi.albums.asset_paths import build_asset_paths
@@ -12,6 +13,19 @@ from imageapi.records.image import Image, Thumbnails
 #: The version of the texts. Raise it with every change of what a record's text looks like: then
 #: stored records are serialized again at the next start. tests/test_record_texts.py watches it.
 SERIALIZER_VERSION = 2
+
+
+class ImageColumns(NamedTuple):
+    """The columns of an image's row that follow from the image: what it is searched by, its text.
+
+    Latitude and longitude are in degrees, None where the position is unknown.
+    """
+
+    tags: list[str]
+    record: str
+    format: str
+    latitude: int | float | None
+    longitude: int | float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,6 +59,12 @@ class RecordSerializer:
             paths = build_asset_paths(image.album_id, image.public_id, asset_key, views)
             image = image.model_copy(update={"thumbnails": Thumbnails(**paths)})
         return image.record(self.time_zone)
+
+    def build_columns(self, image: Image, asset_key: bytes | None) -> ImageColumns:
+        """Return the columns that an image's row must have to be found by what its record says."""
+        latitude, longitude = image.gps or (None, None)
+        record = self.text(image, asset_key)
+        return ImageColumns(image.tags, record, image.infos.format, latitude, longitude)
 
 
 def get_view(image: Image, longest_edge: int) -> View:

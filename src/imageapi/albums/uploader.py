@@ -196,19 +196,13 @@ class Uploader:
         if await change.find_image(public_id) is not None:
             raise PublicIdTaken(public_id)
         asset_key = secrets.token_bytes(KEY_BYTES)
-        record = self.backend.serializer.text(image, asset_key)
-        latitude, longitude = image.gps or (None, None)
         await change.add_image(
             public_id=public_id,
             created_at=image.created_at,
-            tags=image.tags,
-            record=record,
-            format=content.format,
-            latitude=latitude,
-            longitude=longitude,
             picture=picture,
             asset_key=asset_key,
             digest=content.sha256,
+            **self.backend.serializer.build_columns(image, asset_key)._asdict(),
         )
         named = str(public_id)
         await change.record_event(

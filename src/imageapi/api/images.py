@@ -32,11 +32,11 @@ from imageapi.records.fields import (
     Rotation,
 )
 from imageapi.records.image import Image
+from imageapi.records.positions import is_position
 
 router = APIRouter(tags=["images"], route_class=AuthorizeBeforeBody)
 
 _MOMENT = "2016-02-15T13:02:58.531+01:00"
-_WHOLE_EARTH = Box(-180, -90, 180, 90)
 
 
 def parse_box(bbox: str | None) -> Box | None:
@@ -47,16 +47,8 @@ def parse_box(bbox: str | None) -> Box | None:
         box = Box(*(float(part) for part in bbox.split(",")))
     except (TypeError, ValueError) as error:
         raise InvalidParameter("/query/bbox", "is not west,south,east,north") from error
-    fits = all(
-        low <= value <= high
-        for value, low, high in zip(
-            box,
-            (_WHOLE_EARTH.west, _WHOLE_EARTH.south) * 2,
-            (_WHOLE_EARTH.east, _WHOLE_EARTH.north) * 2,
-            strict=True,
-        )
-    )
-    if not fits or box.south > box.north:
+    is_on_earth = is_position(box.south, box.west) and is_position(box.north, box.east)
+    if not is_on_earth or box.south > box.north:
         raise InvalidParameter(
             "/query/bbox", "is not -180 to 180 and -90 to 90, south before north"
         )

@@ -2,11 +2,10 @@
 
 import math
 from contextlib import suppress
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
 from fastapi import APIRouter, Depends, Request, Response
-from pydantic import TypeAdapter, ValidationError
 
 from imageapi.albums.errors import Conflict
 from imageapi.albums.uploader import Uploader, UploadFields
@@ -23,15 +22,16 @@ from imageapi.http.errors import (
 )
 from imageapi.http.multipart import FILE_FIELD, MARGIN_BYTES, Fields, read_form
 from imageapi.imaging.errors import DecodersBusy, InvalidPicture, NotAPicture
-from imageapi.records.fields import GIVEN_TAG_SCHEMA, MAX_TAGS, GivenTag
+from imageapi.records.fields import GIVEN_TAG_SCHEMA, MAX_TAGS
 from imageapi.records.ids import PUBLIC_ID
 from imageapi.records.image import Image, Location
+from imageapi.records.positions import MAX_LATITUDE, MAX_LONGITUDE
+from imageapi.records.tags import TagError, add_tags, parse_tag
 from imageapi.storage.errors import StoreUnavailable
 
 router = APIRouter(tags=["images"])
 
 _KNOWN_FIELDS = {"public_id", "latitude", "longitude", "accuracy", "tags"}
-_TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
 # Numbers are text here, as in any form: not every generated client turns them into text itself.
 _FORM = {
     "title": "ImageUpload",
@@ -113,8 +113,8 @@ def _read_fields(
     """What the form says; raises InvalidParameter. Positions that make no sense are none."""
     for name in fields.keys() - _KNOWN_FIELDS:
         raise InvalidParameter(f"/body/{name[:64]}", "is not a field of this form")
-    latitude = _parse_number(fields, "latitude", -90, 90)
-    longitude = _parse_number(fields, "longitude", -180, 180)
+    latitude = _parse_number(fields, "latitude", -MAX_LATITUDE, MAX_LATITUDE)
+    longitude = _parse_number(fields, "longitude", -MAX_LONGITUDE, MAX_LONGITUDE)
     accuracy = _parse_number(fields, "accuracy", 0, 1e12)
     location, gps_html = None, None
     if latitude is not None and longitude is not None:
@@ -145,20 +145,8 @@ def _parse_public_id(fields: Fields) -> UUID | None:
 
 
 def _parse_tags(album_id: str, fields: Fields) -> list[str]:
-    tags = []
-    for text in filter(None, fields.get("tags", [])):
-        try:
-            tag = _TAG.validate_python(text)
-        except ValidationError as error:
-            raise InvalidParameter("/body/tags", _get_reason(error)) from error
-        if tag == album_id:
-            raise InvalidParameter("/body/tags", "must not be the album's id")
-        tags.append(tag)
-    if len(set(tags)) > MAX_TAGS:
-        raise InvalidParameter("/body/tags", f"are more than {MAX_TAGS}")
-    return tags
-
-
-def _get_reason(error: ValidationError) -> str:
-    reason: dict[str, Any] = dict(error.errors(include_url=False, include_input=False)[0])
-    return str(reason["msg"])
+    texts = filter(None, fields.get("tags", []))
+    try:
+        return add_tags([], [parse_tag(text, album_id) for text in texts])
+    except TagError as error:
+        raise InvalidParameter("/body/tags", str(error)) from error

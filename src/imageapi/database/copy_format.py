@@ -15,7 +15,8 @@ COLUMNS = (
 class NewImage(NamedTuple):
     """An image to be added.
 
-    ``record`` is the JSON text that clients are sent. ``gps`` is latitude and longitude in degrees.
+    ``record`` is the JSON text that clients are sent. Latitude and longitude are in degrees, None
+    where they are unknown.
     """
 
     album_id: str
@@ -24,7 +25,8 @@ class NewImage(NamedTuple):
     tags: Sequence[str]
     record: str
     format: str
-    gps: Sequence[float] | None
+    latitude: float | None
+    longitude: float | None
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +51,16 @@ def format_lines(images: Iterable[NewImage]) -> CopyLines:
 
 
 def _format_line(image: NewImage) -> str:
-    album_id, public_id, created_at, tags, record, format_, gps = image
-    latitude, longitude = gps or ("\\N", "\\N")
+    album_id, public_id, created_at, tags, record, format_, latitude, longitude = image
     return (
         f"{album_id}\t{public_id}\t{created_at.isoformat()}\t"
         f"{_escape(_format_array(tags))}\t{_escape(record)}\t{format_}\t"
-        f"{latitude}\t{longitude}\n"
+        f"{_format_number(latitude)}\t{_format_number(longitude)}\n"
     )
+
+
+def _format_number(number: float | None) -> str:
+    return "\\N" if number is None else str(number)
 
 
 def _format_array(texts: Sequence[str]) -> str:

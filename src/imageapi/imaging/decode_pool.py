@@ -14,6 +14,7 @@ from typing import Any
 
 from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture
 from imageapi.imaging.views import View
+from imageapi.records.positions import is_position
 from imageapi.workers.process import WorkerDied, WorkerProcess
 
 MAX_JOBS = 200
@@ -198,7 +199,7 @@ def _parse_facts(
         raise TypeError("no position")
     if position is not None:
         latitude, longitude = (float(each) for each in position)
-        if not (abs(latitude) <= 90 and abs(longitude) <= 180):  # noqa: PLR2004  # degrees
+        if not is_position(latitude, longitude):
             raise ValueError("no place on Earth")
         position = [latitude, longitude]
     return PictureFacts(format_, width, height, exifs, position, mini)

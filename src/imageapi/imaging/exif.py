@@ -12,6 +12,8 @@ from numbers import Real
 from PIL.ExifTags import GPS, GPSTAGS, IFD, TAGS
 from PIL.Image import Exif
 
+from imageapi.records.positions import MAX_LATITUDE, MAX_LONGITUDE
+
 MAX_TEXT_CHARACTERS = 4096
 MAX_LIST_VALUES = 256
 MAX_EXIF_JSON_BYTES = 64 * 1024
@@ -74,8 +76,12 @@ def read_exif_position(exif: Exif) -> list[float] | None:
     """
     with suppress(Exception):
         gps = exif.get_ifd(IFD.GPSInfo)
-        latitude = _to_degrees(gps[GPS.GPSLatitude], gps[GPS.GPSLatitudeRef], ("N", "S"), 90)
-        longitude = _to_degrees(gps[GPS.GPSLongitude], gps[GPS.GPSLongitudeRef], ("E", "W"), 180)
+        latitude = _to_degrees(
+            gps[GPS.GPSLatitude], gps[GPS.GPSLatitudeRef], ("N", "S"), MAX_LATITUDE
+        )
+        longitude = _to_degrees(
+            gps[GPS.GPSLongitude], gps[GPS.GPSLongitudeRef], ("E", "W"), MAX_LONGITUDE
+        )
         if latitude or longitude:
             return [latitude, longitude]
     return None

@@ -22,6 +22,7 @@ from pydantic import (
 from pydantic_core import PydanticCustomError, core_schema
 
 from imageapi.records.ids import ALBUM_ID, PUBLIC_ID
+from imageapi.records.positions import MAX_LATITUDE, MAX_LONGITUDE, is_position
 
 MAX_TAG_CHARACTERS = 100
 MAX_TAGS = 100
@@ -86,7 +87,7 @@ def _check_position(value: object) -> list[int | float]:
     if not isinstance(value, list) or len(value) != 2:  # noqa: PLR2004 - latitude, longitude
         raise invalid_value("must be [latitude, longitude] or null")
     latitude, longitude = _check_number(value[0]), _check_number(value[1])
-    if not (-90 <= latitude <= 90 and -180 <= longitude <= 180):  # noqa: PLR2004 - degrees
+    if not is_position(latitude, longitude):
         raise invalid_value("must be [-90 to 90, -180 to 180] degrees")
     return value
 
@@ -131,8 +132,8 @@ def _normalize_tag(value: object) -> object:
 
 
 _NUMBER_SCHEMA = {"type": "number", "format": "double"}
-_LATITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -90, "maximum": 90}
-_LONGITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -180, "maximum": 180}
+_LATITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -MAX_LATITUDE, "maximum": MAX_LATITUDE}
+_LONGITUDE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": -MAX_LONGITUDE, "maximum": MAX_LONGITUDE}
 _DATE_SCHEMA = {"type": "string", "format": "date-time"}
 
 _MAX_MEASURE = 10**12
@@ -141,12 +142,12 @@ _MEASURE_SCHEMA = {**_NUMBER_SCHEMA, "minimum": 0, "maximum": _MAX_MEASURE}
 Measure = Annotated[int | float, _check_between(0, _MAX_MEASURE), WithJsonSchema(_MEASURE_SCHEMA)]
 Latitude = Annotated[
     int | float,
-    _check_between(-90, 90),
+    _check_between(-MAX_LATITUDE, MAX_LATITUDE),
     WithJsonSchema(_LATITUDE_SCHEMA),
 ]
 Longitude = Annotated[
     int | float,
-    _check_between(-180, 180),
+    _check_between(-MAX_LONGITUDE, MAX_LONGITUDE),
     WithJsonSchema(_LONGITUDE_SCHEMA),
 ]
 Position = Annotated[

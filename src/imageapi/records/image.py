@@ -4,6 +4,7 @@ The OpenAPI document, the stored record and the validation of imported records a
 models. The order of the fields is the order of the keys in the JSON that clients get.
 """
 
+from collections.abc import Iterable
 from datetime import tzinfo
 from typing import Annotated, Any, Literal, Self
 
@@ -126,3 +127,7 @@ class Image(BaseModel):
     def tags(self) -> list[str]:
         """The tags that people gave: all but the first, which is the album's id."""
         return self.infos.tags[1:]
+
+    def set_tags(self, tags: Iterable[str]) -> None:
+        """Replace the tags that people gave. The album's id stays the first."""
+        self.infos.tags = [self.album_id, *tags]

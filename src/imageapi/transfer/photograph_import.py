@@ -4,24 +4,22 @@ import asyncio
 import hashlib
 import os
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from io import BufferedReader
 from pathlib import Path
-
-from pydantic import TypeAdapter, ValidationError
 
 from imageapi.albums.backend import Backend
 from imageapi.albums.uploader import Uploader, UploadFields
 from imageapi.imaging.errors import NotAPicture, PictureError, PictureTooLarge
 from imageapi.imaging.formats import MAGIC_BYTES, detect_format
-from imageapi.records.fields import MAX_TAGS, GivenTag
+from imageapi.records.fields import MAX_TAGS
+from imageapi.records.tags import InvalidTag, parse_tag
 from imageapi.workers.process import count_cores
 
 CHUNK_BYTES = 1024 * 1024
 #: While one file is read and kept, others are decoded.
 TASKS_PER_CORE = 2
-
-_TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
 
 
 @dataclass(slots=True)
@@ -119,12 +117,8 @@ class PhotographImporter:
         """The names of the folders between, those that can be tags."""
         tags = []
         for name in path.relative_to(folder).parts[:-1] if self._tags_from_folders else ():
-            try:
-                tag = _TAG.validate_python(name)
-            except ValidationError:
-                continue
-            if tag != self._uploader.album_id:
-                tags.append(tag)
+            with suppress(InvalidTag):
+                tags.append(parse_tag(name, self._uploader.album_id))
         return list(dict.fromkeys(tags))[:MAX_TAGS]
 
 

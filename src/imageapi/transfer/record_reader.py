@@ -91,15 +91,8 @@ class RecordReader:
 
 def build_new_image(image: Image, serializer: RecordSerializer) -> NewImage:
     """Return the row to add for an image: its record, and the columns it is searched by."""
-    return NewImage(
-        image.album_id,
-        image.public_id,
-        image.created_at,
-        image.tags,
-        serializer.text(image, None),
-        image.infos.format,
-        image.gps,
-    )
+    columns = serializer.build_columns(image, asset_key=None)
+    return NewImage(image.album_id, image.public_id, image.created_at, *columns)
 
 
 def _is_same(record: str, text: str) -> bool:
