@@ -82,6 +82,33 @@ def test_wrong_value_is_one_line_that_names_it(
     assert "hunter2" not in str(error.value)
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "field", "parts"),
+    [
+        ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", ("10.0.0.0/8", "::1")),
+        ("TRUSTED_HOSTS", "A.org,, *.b.org ,", "trusted_hosts", ("a.org", "*.b.org")),
+        ("CORS_ORIGINS", "https://A.org, http://b", "cors_origins", ("https://a.org", "http://b")),
+        ("RATE_LIMIT", "600/minute", "rate_limit", (600, 60)),
+        ("ADDRESS_RATE_LIMIT", "5/day", "address_rate_limit", (5, 86400)),
+    ],
+)
+def test_value_is_split_into_its_parts(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str, field: str, parts: tuple[object, ...]
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    assert getattr(load_settings(), field) == parts
+
+
+@pytest.mark.parametrize("name", ["TRUSTED_PROXIES", "CORS_ORIGINS"])
+@pytest.mark.parametrize("value", [",", "{}, ", "[]", " "])
+def test_empty_part_of_a_list_is_refused(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value.format("https://a.org"))
+    with pytest.raises(InvalidSetting, match=f"^{PREFIX}{name} must be "):
+        load_settings()
+
+
 def test_secret_is_required_beside_a_url(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("IMAGEAPI_DATABASE_URL", "postgresql://db/x")
     with pytest.raises(InvalidSetting, match="IMAGEAPI_TOKEN_SECRET is required"):
@@ -128,4 +155,4 @@ def test_docs_name_every_setting_and_its_default() -> None:
 
 def _default(name: str) -> str:
     default = Settings.model_fields[name].default
-    return "none" if default is None else f"`{default}`"
+    return "none" if default in (None, ()) else f"`{default}`"

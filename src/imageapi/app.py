@@ -40,7 +40,7 @@ from imageapi.http.response_headers import DocumentedHeaders
 from imageapi.logging import configure_logs, locate_error
 from imageapi.metrics import REQUESTS_UNDER_WAY
 from imageapi.server import end_with_parent
-from imageapi.settings import Settings, load_settings, parse_rate
+from imageapi.settings import RateSetting, Settings, load_settings
 
 #: How long work between requests rests after it broke.
 _REST_SECONDS = 10
@@ -57,7 +57,7 @@ class ImageAPI(FastAPI):
         self.full_stack = super().__call__
         self._fast_path: ASGIApp = self.full_stack
         if not (is_traced or settings.rate_limit or settings.address_rate_limit):
-            self._fast_path = UntaggedFastPath(self.full_stack, self.state, settings.hosts)
+            self._fast_path = UntaggedFastPath(self.full_stack, self.state, settings.trusted_hosts)
         self._settings = settings
         self._body_seconds = body_seconds
         self._under_way = 0
@@ -82,12 +82,14 @@ class ImageAPI(FastAPI):
     def build_middleware_stack(self) -> ASGIApp:
         """Wrap the stack from outside; the first named is the outermost."""
         settings = self._settings
-        stack: ASGIApp = Admission(super().build_middleware_stack(), self.state, settings.hosts)
+        stack: ASGIApp = Admission(
+            super().build_middleware_stack(), self.state, settings.trusted_hosts
+        )
         if settings.trusted_proxies:
             # uvicorn describes ASGI by other types than Starlette.
-            stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, settings.trusted_proxies))  # type: ignore[arg-type]
-        if settings.origins:
-            stack = Cors(stack, settings.origins)
+            stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, list(settings.trusted_proxies)))  # type: ignore[arg-type]
+        if settings.cors_origins:
+            stack = Cors(stack, settings.cors_origins)
         limited = BodyLimit(CompressMiddleware(stack), self._body_seconds)
         return RequestLog(DocumentedHeaders(HeadRequests(limited)))
 
@@ -192,8 +194,10 @@ def from_environment(deadlines: Deadlines | None = None) -> FastAPI:
     return create_app(load_settings(), deadlines)
 
 
-def _build_rate_limiter(database: Database, kind: str, rate: str | None) -> RateLimiter | None:
-    return None if rate is None else RateLimiter(database, kind, Rate(*parse_rate(rate)))
+def _build_rate_limiter(
+    database: Database, kind: str, rate: RateSetting | None
+) -> RateLimiter | None:
+    return None if rate is None else RateLimiter(database, kind, Rate(*rate))
 
 
 @contextmanager

@@ -1,15 +1,15 @@
-"""Every setting, once: environment variables ``IMAGEAPI_…``, a ``.env`` file, or secret files.
+"""Every setting, defined once: environment variables ``IMAGEAPI_…``, ``.env``, secret files.
 
-A setting may also lie in a file ``imageapi_…`` in ``/run/secrets``, as Docker mounts secrets, or in
-the folder that systemd names in ``CREDENTIALS_DIRECTORY``. The environment goes before ``.env``,
-and that before the files.
+A setting may also be in a file ``imageapi_…`` in ``/run/secrets``, where Docker mounts secrets, or
+in the folder that systemd names in ``CREDENTIALS_DIRECTORY``. The environment has precedence over
+``.env``, and ``.env`` over the files.
 """
 
 import os
 import re
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Self
+from typing import Annotated, NamedTuple, Self
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -21,17 +21,25 @@ from pydantic import (
     ValidationError,
     model_validator,
 )
-from pydantic_settings import BaseSettings, SettingsConfigDict
+from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettings
 
 PREFIX = "IMAGEAPI_"
 _RATE = re.compile(r"([1-9]\d{0,8})/(second|minute|hour|day)")
 _PERIOD_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
 _LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
+_MIN_SECRET_BYTES = 32
 
 
 class InvalidSetting(Exception):
-    """A setting's value cannot be used; ``str()`` is one line that names it."""
+    """A setting's value cannot be used; ``str()`` is one line that names the setting."""
+
+
+class RateSetting(NamedTuple):
+    """At most so many requests in so many seconds."""
+
+    requests: int
+    seconds: int
 
 
 def _check_postgresql_url(url: SecretStr) -> SecretStr:
@@ -48,7 +56,8 @@ def _parse_time_zone(name: object) -> object:
 
 
 def _check_secrets(secrets: SecretStr) -> SecretStr:
-    if any(len(secret.encode()) < 32 for secret in secrets.get_secret_value().split()):  # noqa: PLR2004
+    lengths = [len(secret.encode()) for secret in secrets.get_secret_value().split()]
+    if any(length < _MIN_SECRET_BYTES for length in lengths):
         raise ValueError("must be secrets of at least 32 bytes, with spaces between")
     return secrets
 
@@ -60,37 +69,48 @@ def _check_issuer_url(url: str) -> str:
     raise ValueError("must begin with https://, or the keys could be anybody's")
 
 
-def _check_rate(rate: str) -> str:
-    if _RATE.fullmatch(rate) is None:
+def _parse_rate(rate: object) -> object:
+    if not isinstance(rate, str):
+        return rate
+    parts = _RATE.fullmatch(rate)
+    if parts is None:
         raise ValueError("must be a number and a period, such as 600/minute")
-    return rate
+    return RateSetting(int(parts[1]), _PERIOD_SECONDS[parts[2]])
 
 
-def _check_origins(origins: str) -> str:
-    for origin in origins.split(","):
-        parts = urlsplit(origin.strip())
-        if parts.scheme not in ("http", "https") or origin.strip() != (
-            f"{parts.scheme}://{parts.netloc}"
-        ):
+def _split_at_commas(text: object) -> object:
+    return [part.strip() for part in text.split(",")] if isinstance(text, str) else text
+
+
+def _normalize_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
+    return tuple(host.lower() for host in hosts if host)
+
+
+def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
+    for origin in origins:
+        parts = urlsplit(origin)
+        if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
             raise ValueError("must be origins, such as https://app.example.org")
-    return origins
+    return tuple(origin.lower() for origin in origins)
 
 
-def _check_networks(names: str) -> str:
+def _check_networks(networks: tuple[str, ...]) -> tuple[str, ...]:
     try:
-        for name in names.split(","):
-            ip_network(name.strip())
+        for network in networks:
+            ip_network(network)
     except ValueError as error:
         raise ValueError("must be addresses or networks, such as 10.0.0.0/8") from error
-    return names
+    return networks
 
 
-Rate = Annotated[str, AfterValidator(_check_rate)]
+#: Text with commas between its parts. ``NoDecode``: pydantic-settings would read it as JSON.
+CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)]
+Rate = Annotated[RateSetting | None, NoDecode, BeforeValidator(_parse_rate)]
 LongestEdge = Annotated[int, Field(ge=16, le=8192)]
 
 
 class Settings(BaseSettings):
-    """What an operator may set. ``docs/settings.md`` says the same, and a test that it does."""
+    """What an operator may set. A test compares it with ``docs/settings.md``."""
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
@@ -158,23 +178,23 @@ class Settings(BaseSettings):
         default=None,
         description="a MaxMind database of cities: where the addresses of clients are",
     )
-    trusted_proxies: Annotated[str, AfterValidator(_check_networks)] | None = Field(
-        default=None,
+    trusted_proxies: Annotated[CommaList, AfterValidator(_check_networks)] = Field(
+        default=(),
         description="addresses and networks, with commas between, whose `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed",
     )
-    trusted_hosts: str | None = Field(
-        default=None,
+    trusted_hosts: Annotated[CommaList, AfterValidator(_normalize_hosts)] = Field(
+        default=(),
         description="hosts, with commas between, that requests must be for, such as "
         "`photos.example.org` or `*.example.org`; others are 421",
     )
-    cors_origins: Annotated[str, AfterValidator(_check_origins)] | None = Field(
-        default=None, description="origins, with commas between, that a browser may call from"
+    cors_origins: Annotated[CommaList, AfterValidator(_check_origins)] = Field(
+        default=(), description="origins, with commas between, that a browser may call from"
     )
-    rate_limit: Rate | None = Field(
+    rate_limit: Rate = Field(
         default=None, description="e.g. `600/minute`, counted per user; more are 429"
     )
-    address_rate_limit: Rate | None = Field(
+    address_rate_limit: Rate = Field(
         default=None, description="the same, counted per address, whatever the token"
     )
     max_requests: int = Field(
@@ -202,74 +222,57 @@ class Settings(BaseSettings):
 
     @property
     def database_address(self) -> str | None:
-        """The URL with its password, for whoever connects; None for the embedded database."""
+        """Return the URL with its password; None for the embedded database."""
         return None if self.database_url is None else self.database_url.get_secret_value()
 
     @property
     def configured_secret(self) -> str | None:
-        """The secret itself, for whoever verifies; None for the generated one."""
+        """Return the secret in plain text; None for the generated one."""
         return None if self.token_secret is None else self.token_secret.get_secret_value()
 
     @property
     def accepted_secrets(self) -> list[str]:
-        """The further secrets themselves."""
+        """Return the further secrets in plain text."""
         further = self.token_secrets_accepted
         return [] if further is None else further.get_secret_value().split()
 
     @property
     def store_address(self) -> str | Path:
-        """Where pictures are kept: a folder, or a URL."""
+        """Return the folder or URL of the store for pictures."""
         return self.store_url or self.data_dir / "pictures"
 
     @property
     def limit_bytes(self) -> int:
-        """How many bytes a picture may have."""
+        """Return how many bytes a picture may have."""
         return self.max_upload_mb * 1_000_000
 
     @property
     def limit_pixels(self) -> int:
-        """How many pixels a picture may have."""
+        """Return how many pixels a picture may have."""
         return self.max_megapixels * 1_000_000
 
     @property
-    def hosts(self) -> list[str]:
-        """The hosts that requests must be for, none for any."""
-        return _listed(self.trusted_hosts)
-
-    @property
-    def origins(self) -> list[str]:
-        """The origins that a browser may call from."""
-        return _listed(self.cors_origins)
-
-    @property
     def sizes(self) -> dict[str, int]:
-        """The renditions and their longest edges in pixels."""
+        """Return the renditions' names, with their longest edges in pixels."""
         return {"full": self.full_pixels, "large": self.large_pixels, "mini": self.mini_pixels}
 
     @property
     def secret_file(self) -> Path:
-        """Where the generated secret lies."""
+        """Return the file of the generated secret."""
         return self.data_dir / "token_secret"
 
 
-def parse_rate(rate: str) -> tuple[int, int]:
-    """How many in how many seconds."""
-    count, _, period = rate.partition("/")
-    return int(count), _PERIOD_SECONDS[period]
-
-
-def _listed(names: str | None) -> list[str]:
-    return [name.strip().lower() for name in (names or "").split(",") if name.strip()]
-
-
 def _find_secret_folders() -> list[Path]:
-    """The folders of secret files that are there."""
-    named = ["/run/secrets", os.environ.get("CREDENTIALS_DIRECTORY", "")]
-    return [Path(folder) for folder in named if folder and Path(folder).is_dir()]
+    """Return those folders of secret files that exist."""
+    candidates = ["/run/secrets", os.environ.get("CREDENTIALS_DIRECTORY", "")]
+    return [Path(folder) for folder in candidates if folder and Path(folder).is_dir()]
 
 
 def load_settings() -> Settings:
-    """The settings of this process's surroundings; raises InvalidSetting, one line."""
+    """Read the settings of this process from the environment and the files.
+
+    Raises InvalidSetting for the first value that cannot be used.
+    """
     try:
         return Settings(_secrets_dir=_find_secret_folders())
     except ValidationError as error:
