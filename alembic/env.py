@@ -5,8 +5,8 @@ import asyncio
 from alembic import context
 from sqlalchemy import Connection
 
-from imageapi.database.opening import open_database
 from imageapi.database.tables import metadata
+from imageapi.resources import open_database
 from imageapi.settings import load_settings
 
 
@@ -19,9 +19,8 @@ def run(connection: Connection) -> None:
 
 async def run_on_own_connection() -> None:
     """Run the migrations on the database of the settings, for the `alembic` command."""
-    settings = load_settings()
     async with (
-        open_database(settings.database_address, settings.data_dir) as database,
+        open_database(load_settings()) as database,
         database.transaction() as connection,
     ):
         await connection.run_sync(run)

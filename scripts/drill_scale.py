@@ -41,9 +41,9 @@ from imageapi.database.album_change import album_change
 from imageapi.database.engine import Database
 from imageapi.database.images import UNTAGGED_ONLY, Filter, Images
 from imageapi.database.migration import migrate
-from imageapi.database.opening import database_server
 from imageapi.database.statement import Statement
 from imageapi.records.image import Image
+from imageapi.resources import run_database_server
 
 SAMPLE = Path(__file__).parent.parent / "examples/untagged.json"
 SIZES = (10_000, 100_000, 1_000_000, 10_000_000)
@@ -512,7 +512,7 @@ def main() -> None:
             sys.exit(
                 f"{folder}: {needed:.0f} GB are needed, {free / 1e9:.0f} are free; see --max-images"
             )
-        with database_server(url, Path(folder)) as dsn:
+        with run_database_server(url, Path(folder)) as dsn:
             asyncio.run(drill(dsn, arguments.max_images, arguments.ageing_images))
 
 

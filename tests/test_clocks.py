@@ -156,7 +156,9 @@ async def test_purge_with_a_wrong_clock_takes_nothing_of_an_upload(
     async with held_up(server, ALBUM_HELD.format(album=album)) as somebody_waits:
         adding = asyncio.create_task(sender.add(2))
         await somebody_waits()
-        purging_it = asyncio.create_task(purge.purge(app.state.backend, timedelta(days=30)))
+        purging_it = asyncio.create_task(
+            purge.purge(app.state.resources.backend, timedelta(days=30))
+        )
         await somebody_waits(2)
     added = await adding
     await purging_it
@@ -169,7 +171,7 @@ async def test_upload_whose_picture_was_taken_is_not_answered(
     sender: Sender, app: FastAPI, album: str, server: str
 ) -> None:
     """Whatever took it: there is no record without its picture."""
-    root = app.state.backend.store.root / album
+    root = app.state.resources.backend.store.root / album
     before = set(root.iterdir())
     async with held_up(server, ALBUM_HELD.format(album=album)) as somebody_waits:
         adding = asyncio.create_task(sender.add(2))

@@ -26,9 +26,9 @@ def test_defaults_are_those_of_production() -> None:
 
 @pytest.mark.inside
 def test_service_has_the_defaults(app: FastAPI) -> None:
-    assert app.state.database.deadlines == DATABASE
-    assert app.state.backend.store._deadlines == STORE
-    assert app.state.renditions._seconds == 60
+    assert app.state.resources.database.deadlines == DATABASE
+    assert app.state.resources.backend.store._deadlines == STORE
+    assert app.state.resources.renditions._seconds == 60
     assert app._body_seconds == 10  # type: ignore[attr-defined]  # ImageAPI's
 
 

@@ -13,7 +13,7 @@ from conftest import Command
 from exchanges import Stalling, service
 from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
-from imageapi import app
+from imageapi import background, resources
 from imageapi.auth.claims import ABILITIES
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
@@ -201,13 +201,13 @@ async def test_sweeping_goes_on_whatever_breaks_it(
         swept += 1
         raise SchemaOutdated
 
-    monkeypatch.setattr(app, "sweep_forever", sweep)
-    monkeypatch.setattr(app, "_REST_SECONDS", 0.01)
+    monkeypatch.setattr(resources, "sweep_forever", sweep)
+    monkeypatch.setattr(background, "RESTART_DELAY_SECONDS", 0.01)
     with structlog.testing.capture_logs() as lines:
         async with service(server, tmp_path), asyncio.timeout(20):
             while swept < 3:  # noqa: ASYNC110 - nobody tells
                 await asyncio.sleep(0.01)
-    assert {line["error"] for line in lines if "between requests" in line["event"]} == {
+    assert {line["error"] for line in lines if "background work" in line["event"]} == {
         "SchemaOutdated"
     }
 

@@ -393,7 +393,7 @@ class Limiter:
         self.names: list[str] = []
         self._error = error
 
-    async def count(self, name: str) -> None:
+    async def count_request(self, name: str) -> None:
         self.names.append(name)
         if self._error is not None:
             raise self._error
@@ -406,8 +406,8 @@ def admitting(
     *,
     is_overloaded: bool = False,
 ) -> ASGIApp:
-    state = State({"address_rate_limiter": limiter, "is_overloaded": is_overloaded})
-    return with_state(Admission(app, state, hosts), is_overloaded=is_overloaded)
+    admission = Admission(app, hosts, lambda: limiter)  # type: ignore[arg-type, return-value]
+    return with_state(admission, is_overloaded=is_overloaded)
 
 
 async def unread() -> AsyncIterator[bytes]:
@@ -596,8 +596,7 @@ def guarded() -> FastAPI:
 
     app = FastAPI()
     app.include_router(router)
-    app.state.tokens = Tokens(SECRET)
-    app.state.user_rate_limiter = None
+    app.state.resources = SimpleNamespace(tokens=Tokens(SECRET), user_rate_limiter=None)
     app.add_exception_handler(RequestValidationError, lambda *_: PlainTextResponse("", 422))
     return app
 
@@ -627,7 +626,7 @@ async def test_body_of_who_may_is_read_afterwards(guarded: FastAPI) -> None:
 
 async def test_user_is_counted_once_for_both(guarded: FastAPI) -> None:
     """By the guard before the body, and by the route after it."""
-    limiter = guarded.state.user_rate_limiter = Limiter()
+    limiter = guarded.state.resources.user_rate_limiter = Limiter()
     headers = token_for("album", "image_tag")
     await ask(guarded, "POST", "/album", headers=headers, json=[])
     assert len(limiter.names) == 1
@@ -646,7 +645,7 @@ class Queue:
         self._kept, self._error = kept, error
         self.asked: list[str] = []
 
-    async def get(self, album_id: str) -> Any:
+    async def find_list(self, album_id: str) -> Any:
         self.asked.append(album_id)
         if self._error is not None:
             raise self._error
@@ -658,7 +657,8 @@ async def fast(queue: Queue, app: ASGIApp, path: str = QUEUE, **headers: str) ->
     tokens = Tokens(SECRET)
     bearing = token_for("album")
     await tokens.verify_header(bearing["Authorization"].encode())
-    state = State({"tokens": tokens, "untagged": queue})
+    resources = SimpleNamespace(tokens=tokens, untagged_cache=queue)
+    state = State({"resources": resources})
     return await ask(UntaggedFastPath(app, state), path=path, headers={**bearing, **headers})
 
 

@@ -509,7 +509,7 @@ async def test_rotation_and_crop_are_shown_under_new_paths(sender: Sender) -> No
 @pytest.mark.inside
 async def test_fifty_who_ask_at_once_have_it_made_once(sender: Sender, app: FastAPI) -> None:
     image = (await sender.send(pictures.jpeg(width=900, height=600))).json()
-    decoders = app.state.backend.decoders
+    decoders = app.state.resources.backend.decoders
     made = 0
     render = decoders.render
 
@@ -604,7 +604,7 @@ async def test_decoder_that_is_killed_leaves_no_blank(
 ) -> None:
     """As by a system without memory: whoever asks is told to come back, and then sees it."""
     image = (await sender.send(pictures.jpeg(width=900, height=600))).json()
-    decoders = app.state.backend.decoders
+    decoders = app.state.resources.backend.decoders
     path = image["thumbnails"]["full"]
 
     async def kill() -> None:
@@ -630,7 +630,7 @@ async def test_upload_that_kills_its_decoder_is_unfit_not_busy(
     sender: Sender, app: FastAPI
 ) -> None:
     """A 503 would have a client send a picture that kills decoders again and again."""
-    decoders = app.state.backend.decoders
+    decoders = app.state.resources.backend.decoders
 
     async def kill() -> None:
         while True:
@@ -653,7 +653,7 @@ async def test_upload_without_a_decoder_is_to_be_sent_again(
     start = AsyncMock(side_effect=OSError(EAGAIN, os.strerror(EAGAIN)))
     with monkeypatch.context() as exhausted:
         exhausted.setattr(WorkerProcess, "start", start)
-        exhausted.setattr(app.state.backend.decoders, "_idle", [])
+        exhausted.setattr(app.state.resources.backend.decoders, "_idle", [])
         answer = await sender.send(pictures.jpeg(seed=8))
     assert (answer.status_code, answer.headers["Retry-After"]) == (503, "2")
     assert answer.json()["type"] == "urn:imageapi:problem:decoders-busy"
@@ -676,8 +676,8 @@ async def test_rendition_is_not_waited_for_without_end(
         yield Path()
 
     with monkeypatch.context() as slow:
-        slow.setattr(app.state.renditions, "_seconds", 0.5)
-        slow.setattr(app.state.backend.store, "as_file", never)
+        slow.setattr(app.state.resources.renditions, "_seconds", 0.5)
+        slow.setattr(app.state.resources.backend.store, "as_file", never)
         started = asyncio.get_running_loop().time()
         paths = [
             image["thumbnails"][name] for image in (first, second) for name in ("full", "large")
@@ -699,7 +699,7 @@ async def test_head_of_an_original_reads_none_of_it(
 ) -> None:
     content = pictures.jpeg()
     added = await sender.send(content)
-    monkeypatch.setattr(app.state.backend.store, "stream", None)
+    monkeypatch.setattr(app.state.resources.backend.store, "stream", None)
     answer = await sender.client.head(added.links["enclosure"]["url"])
     assert answer.status_code == 200
     assert answer.headers["Content-Length"] == str(len(content))

@@ -1,1 +1,1 @@
-"""What crosses the wire, and nothing else."""
+"""The routes, what they depend on, and the OpenAPI document."""

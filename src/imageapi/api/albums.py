@@ -1,4 +1,4 @@
-"""What a token leads to: the albums that it may list, and what else it may do."""
+"""Routes about the token: the albums that it may list, and its abilities."""
 
 import json
 from collections.abc import Mapping
@@ -7,7 +7,7 @@ from datetime import UTC, datetime
 from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
-from imageapi.api.dependencies import ImagesDep, SerializerDep, TokenDep
+from imageapi.api.dependencies import ResourcesDep, TokenDep
 from imageapi.api.openapi import TOKEN_ERRORS, problem_responses
 from imageapi.api.responses import json_text_response
 from imageapi.records.fields import Count, Moment
@@ -50,12 +50,12 @@ _COUNTS = TypeAdapter(list[AlbumCounts])
     response_description="The albums, an empty list where the token may list none",
     responses=problem_responses(*TOKEN_ERRORS),
 )
-async def list_albums(token: TokenDep, images: ImagesDep) -> Response:
+async def list_albums(token: TokenDep, resources: ResourcesDep) -> Response:
     """List the albums that the token may list, by their ids."""
     counts = []
     for album_id in sorted(token.albums_with("image_list")):
         if ALBUM_ID.fullmatch(album_id):
-            total, untagged = await images.count_all_and_untagged(album_id)
+            total, untagged = await resources.images.count_all_and_untagged(album_id)
             counts.append(AlbumCounts(album_id=album_id, images=total, untagged=untagged))
     return json_text_response(_COUNTS.dump_json(counts).decode())
 
@@ -67,14 +67,15 @@ async def list_albums(token: TokenDep, images: ImagesDep) -> Response:
     response_description="What the token may do",
     responses=problem_responses(*TOKEN_ERRORS),
 )
-async def get_token(token: TokenDep, serializer: SerializerDep) -> Response:
+async def get_token(token: TokenDep, resources: ResourcesDep) -> Response:
     """Say what the token that was sent may do, and until when."""
-    answer = {
+    expires_at = datetime.fromtimestamp(token.expires_at, UTC)
+    abilities = {
         "user_id": token.user_id,
-        "expires_at": serializer.format_moment(datetime.fromtimestamp(token.expires_at, UTC)),
+        "expires_at": resources.serializer.format_moment(expires_at),
         "abilities": {
             album_id: {"Access": dict.fromkeys(sorted(granted), True)}
             for album_id, granted in token.abilities.items()
         },
     }
-    return json_text_response(json.dumps(answer, separators=(",", ":")))
+    return json_text_response(json.dumps(abilities, separators=(",", ":")))

@@ -1,4 +1,4 @@
-"""Pictures: public, cacheable, their paths unguessable where they show something."""
+"""Routes for pictures: public and cacheable. A path that shows a picture is signed."""
 
 from dataclasses import dataclass
 from hashlib import sha256
@@ -16,7 +16,7 @@ from imageapi.albums.asset_paths import (
     parse_view,
 )
 from imageapi.albums.renditions import Renditions
-from imageapi.api.dependencies import ImagesDep, PublicIdPath, RenditionsDep, StoreDep
+from imageapi.api.dependencies import PublicIdPath, ResourcesDep
 from imageapi.api.openapi import document_headers, problem_responses
 from imageapi.database.images import StoredImage
 from imageapi.http.errors import NothingHere
@@ -30,7 +30,7 @@ from imageapi.storage.store import Store
 
 router = APIRouter(prefix="/assets", tags=["pictures"])
 
-#: What a signed path shows never changes (RFC 8246).
+#: The picture at a signed path never changes, so a client need not ask again (RFC 8246).
 CACHE_FOREVER = "private, max-age=31536000, immutable"
 
 _BLANK = files("imageapi").joinpath("assets", "blank.jpg").read_bytes()
@@ -49,7 +49,7 @@ _NO_PICTURE = "There is no such picture."
 
 @dataclass(frozen=True, slots=True)
 class SignedPicture:
-    """What a signed path leads to: an image, and the name of what is shown of it."""
+    """The picture at a signed path: an image, and the file name of its original or rendition."""
 
     album_id: str
     image: StoredImage
@@ -62,12 +62,12 @@ async def _find_signed_picture(
     public_id: PublicIdPath,
     signature: Annotated[str, Path(description="What makes the path unguessable")],
     name: Annotated[str, Path(description="What is shown, as `mini-120.jpg` or `original.png`")],
-    images: ImagesDep,
+    resources: ResourcesDep,
 ) -> SignedPicture:
-    """What the path leads to; raises NothingHere, ImageNotFound."""
+    """Return the picture at the path; raises NothingHere, ImageNotFound."""
     if ALBUM_ID.fullmatch(album_id) is None:
         raise NothingHere(_NO_PICTURE)
-    image = await images.get(album_id, public_id)
+    image = await resources.images.get(album_id, public_id)
     if image.asset_key is None or not is_signed(image.asset_key, name, signature):
         raise NothingHere(_NO_PICTURE)
     return SignedPicture(album_id, image, name, f'"{signature}"')
@@ -116,8 +116,7 @@ async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
 )
 async def get_picture(
     picture: PictureDep,
-    renditions: RenditionsDep,
-    store: StoreDep,
+    resources: ResourcesDep,
     request: Request,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
@@ -126,8 +125,8 @@ async def get_picture(
     if etag_matches(if_none_match, picture.etag):
         return Response(status_code=304, headers=headers)
     if picture.name == build_original_name(picture.image.format):
-        return await _original_response(store, picture, request, headers)
-    return await _rendition_response(renditions, picture, headers)
+        return await _original_response(resources.backend.store, picture, request, headers)
+    return await _rendition_response(resources.renditions, picture, headers)
 
 
 async def _rendition_response(
@@ -145,7 +144,7 @@ async def _rendition_response(
 async def _original_response(
     store: Store, picture: SignedPicture, request: Request, headers: dict[str, str]
 ) -> Response:
-    """The original, or the one range of it that is asked for (RFC 9110 §14)."""
+    """Return the original, or the one range of it that the request names (RFC 9110 §14)."""
     assert picture.image.picture is not None
     key = build_store_key(picture.album_id, picture.image.picture, ORIGINAL)
     size = await store.size(key)

@@ -1,4 +1,4 @@
-"""What happened to an album."""
+"""The route for the changes of an album."""
 
 import json
 from collections.abc import AsyncGenerator, Mapping
@@ -10,7 +10,7 @@ from fastapi import APIRouter, Query, Request, Response
 from pydantic import BaseModel, Field
 
 from imageapi.albums.record_serializer import RecordSerializer
-from imageapi.api.dependencies import EventsDep, MayListImages, SerializerDep
+from imageapi.api.dependencies import MayListImages, ResourcesDep
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import Limit, next_page_header
 from imageapi.api.responses import json_chunks_response
@@ -61,8 +61,7 @@ class AlbumEvent(BaseModel):
 )
 async def list_events(
     album_id: MayListImages,
-    history: EventsDep,
-    serializer: SerializerDep,
+    resources: ResourcesDep,
     request: Request,
     *,
     after: Annotated[
@@ -79,12 +78,13 @@ async def list_events(
     """List what happened to the album after a version, oldest first."""
     last, headers = MAX_VERSION, {}
     if limit is not None:
-        versions = await history.list_versions(album_id, after, limit + 1)
+        versions = await resources.events.list_versions(album_id, after, limit + 1)
         last = versions[:limit][-1] if versions else after
         if len(versions) > limit:
             headers = next_page_header(request, limit, last)
-    chunks = _serialize_chunks(history.iterate_chunks(album_id, after, last), serializer)
-    return await json_chunks_response(chunks, headers)
+    chunks = resources.events.iterate_chunks(album_id, after, last)
+    texts = _serialize_chunks(chunks, resources.serializer)
+    return await json_chunks_response(texts, headers)
 
 
 async def _serialize_chunks(

@@ -1,4 +1,4 @@
-"""The images of an album, whether tagged or not."""
+"""Routes for the images of an album: list, read, change, delete, restore."""
 
 from datetime import datetime
 from typing import Annotated
@@ -9,11 +9,11 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 from imageapi.albums.errors import Conflict
 from imageapi.api.dependencies import (
     AuthorizeBeforeBody,
-    ImagesDep,
     MayDeleteImages,
     MayListImages,
     MayUpdateImages,
     PublicIdPath,
+    ResourcesDep,
 )
 from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
@@ -40,7 +40,7 @@ _MOMENT = "2016-02-15T13:02:58.531+01:00"
 
 
 def parse_box(bbox: str | None) -> Box | None:
-    """The box of ``west,south,east,north`` in degrees (RFC 7946 §5); raises InvalidParameter."""
+    """Parse ``west,south,east,north`` in degrees (RFC 7946 §5); raises InvalidParameter."""
     if bbox is None:
         return None
     try:
@@ -56,7 +56,10 @@ def parse_box(bbox: str | None) -> Box | None:
 
 
 def _clamp_moment(moment: datetime) -> datetime:
-    """The moment, or the first or last one that an image may have: no image lies beyond."""
+    """Return the moment, limited to the range of dates that an image may have.
+
+    No image is outside that range, so the filter lets the same images through.
+    """
     return min(max(moment, FIRST_DATE), LAST_DATE)
 
 
@@ -101,7 +104,7 @@ async def _parse_filter(
 )
 async def list_images(
     album_id: MayListImages,
-    images: ImagesDep,
+    resources: ResourcesDep,
     wanted: Annotated[Filter, Depends(_parse_filter)],
     request: Request,
     *,
@@ -112,7 +115,7 @@ async def list_images(
 
     Pages as those of the queue.
     """
-    return await list_response(images, album_id, wanted, request, limit, after)
+    return await list_response(resources.images, album_id, wanted, request, limit, after)
 
 
 class ImageChanges(BaseModel):
@@ -144,7 +147,7 @@ class ImageChanges(BaseModel):
 async def get_image(
     album_id: MayListImages,
     public_id: PublicIdPath,
-    images: ImagesDep,
+    resources: ResourcesDep,
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Read one image.
@@ -152,7 +155,7 @@ async def get_image(
     Its `ETag` is the album's version at the image's last change; `Link` with `rel="enclosure"`
     leads to the original, where it is here.
     """
-    image = await images.get(album_id, public_id)
+    image = await resources.images.get(album_id, public_id)
     if etag_matches(if_none_match, get_etag(image)):
         return Response(status_code=304, headers={"ETag": get_etag(image)})
     return image_response(album_id, image)
@@ -172,8 +175,8 @@ async def update_image(
     editor: MayUpdateImages, public_id: PublicIdPath, changes: ImageChanges, if_match: IfMatch
 ) -> Response:
     """Rotate, crop, place. The original is never altered; the paths of its renditions change."""
-    given = changes.model_dump(exclude_unset=True)
-    return image_response(editor.album_id, await editor.edit(public_id, given, if_match))
+    fields = changes.model_dump(exclude_unset=True)
+    return image_response(editor.album_id, await editor.edit(public_id, fields, if_match))
 
 
 @router.delete(

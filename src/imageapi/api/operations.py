@@ -1,4 +1,4 @@
-"""For the operator and the newcomer: is it alive, is it ready, what can it do."""
+"""Routes for the operator (health, readiness, metrics), and the page of the API's docs."""
 
 from importlib.resources import files
 
@@ -11,7 +11,7 @@ from starlette.responses import HTMLResponse, RedirectResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi import metrics
-from imageapi.api.dependencies import DatabaseDep
+from imageapi.api.dependencies import ResourcesDep
 from imageapi.api.openapi import problem_responses
 from imageapi.api.responses import json_text_response
 from imageapi.database.migration import check_schema
@@ -46,9 +46,9 @@ async def get_health() -> Response:
     response_description="It is ready",
     responses=problem_responses(),
 )
-async def get_readiness(database: DatabaseDep) -> Response:
+async def get_readiness(resources: ResourcesDep) -> Response:
     """Answer 200 while the database answers and its schema is current, else 503."""
-    await check_schema(database)
+    await check_schema(resources.database)
     return json_text_response('{"status":"ready"}')
 
 
@@ -86,15 +86,15 @@ async def show_docs() -> HTMLResponse:
 
 
 def mount_docs_parts(app: FastAPI) -> None:
-    """Serve what the docs page is made of from a package that carries it."""
+    """Serve the scripts and styles of the docs page from the package that contains them."""
     parts = str(files("fastapi_offline").joinpath("static"))
     app.mount(_DOCS_PARTS, _WithoutRanges(StaticFiles(directory=parts)), name="docs-parts")
 
 
 class _WithoutRanges:
-    """ASGI application around another that is not asked for ranges, which may be ignored.
+    """ASGI middleware that removes the header ``Range``, which a server may ignore.
 
-    Starlette answers those that it does not like in plain text.
+    StaticFiles would answer a malformed range in plain text instead of a problem response.
     """
 
     def __init__(self, app: ASGIApp) -> None:

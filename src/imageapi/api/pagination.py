@@ -1,4 +1,4 @@
-"""Pages of a list: ``limit``, ``after``, and the headers that lead on."""
+"""Pages of a list: the parameters ``limit`` and ``after``, and the headers of a page."""
 
 import binascii
 from base64 import urlsafe_b64decode, urlsafe_b64encode
@@ -14,7 +14,7 @@ from imageapi.database.images import Cursor, Filter, Images
 from imageapi.http.errors import InvalidParameter
 
 MAX_PAGE_IMAGES = 1000
-#: What an answer with a page bears besides.
+#: The headers that a page has beside those of every response.
 PAGE_HEADERS = ("Link", "X-Total-Count")
 
 Limit = Annotated[
@@ -37,26 +37,25 @@ _MICROSECOND = timedelta(microseconds=1)
 _TIME_BYTES = 8
 
 
-def encode_cursor(place: Cursor) -> str:
-    """The place as the opaque text of ``after``: microseconds since 1970, then the id."""
-    microseconds = (place.created_at - _EPOCH) // _MICROSECOND
-    return urlsafe_b64encode(microseconds.to_bytes(_TIME_BYTES) + place.public_id.bytes).decode()
+def encode_cursor(cursor: Cursor) -> str:
+    """Return the cursor as opaque text for ``after``: microseconds since 1970, then the id."""
+    microseconds = (cursor.created_at - _EPOCH) // _MICROSECOND
+    return urlsafe_b64encode(microseconds.to_bytes(_TIME_BYTES) + cursor.public_id.bytes).decode()
 
 
 def decode_cursor(after: str | None) -> Cursor | None:
-    """The place that ``after`` stands for; raises InvalidParameter if it is not one of ours."""
+    """Return the cursor; raises InvalidParameter if `encode_cursor` did not write the text."""
     if after is None:
         return None
     try:
         raw = urlsafe_b64decode(after.encode("ascii"))
         time, public_id = raw[:_TIME_BYTES], UUID(bytes=raw[_TIME_BYTES:])
-        place = Cursor(_EPOCH + int.from_bytes(time) * _MICROSECOND, public_id)
+        return Cursor(_EPOCH + int.from_bytes(time) * _MICROSECOND, public_id)
     except (ValueError, OverflowError, binascii.Error) as error:
         raise InvalidParameter("/query/after", "is not from a Link header of this list") from error
-    return place
 
 
-async def list_response(  # noqa: PLR0917 - a route's parameters, in their order
+async def list_response(  # noqa: PLR0917 - the parameters of a route, in their order
     images: Images,
     album_id: str,
     wanted: Filter,
@@ -64,25 +63,28 @@ async def list_response(  # noqa: PLR0917 - a route's parameters, in their order
     limit: int | None,
     after: str | None,
 ) -> Response:
-    """All that is behind the place where no limit is given, else a page with its headers."""
-    place = decode_cursor(after)
+    """Return a page of the images with its headers; without ``limit``, all images after the cursor.
+
+    Raises InvalidParameter.
+    """
+    cursor = decode_cursor(after)
     headers = {}
-    if place is not None or limit is not None:
+    if cursor is not None or limit is not None:
         headers["X-Total-Count"] = str(await images.count(album_id, wanted))
     if limit is None:
-        return await json_chunks_response(images.iterate_chunks(album_id, wanted, place), headers)
-    page = await images.list_page(album_id, wanted, limit, place)
+        return await json_chunks_response(images.iterate_chunks(album_id, wanted, cursor), headers)
+    page = await images.list_page(album_id, wanted, limit, cursor)
     if page.last is not None:
         headers |= next_page_header(request, limit, encode_cursor(page.last))
     return json_array_response(page.records, headers)
 
 
 def next_page_header(request: Request, limit: int, after: str | int) -> dict[str, str]:
-    """``Link`` to the next page of what was asked, relative to this service's root."""
-    others = [
+    """Return the header ``Link`` to the next page, a path with the request's other parameters."""
+    other_parameters = [
         (name, value)
         for name, value in request.query_params.multi_items()
         if name not in ("limit", "after")
     ]
-    query = urlencode([*others, ("limit", limit), ("after", after)])
+    query = urlencode([*other_parameters, ("limit", limit), ("after", after)])
     return {"Link": f'<{request.url.path}?{query}>; rel="next"'}

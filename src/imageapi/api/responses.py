@@ -1,4 +1,4 @@
-"""JSON answers made of texts that are JSON already."""
+"""JSON responses whose text is stored as JSON already: nothing is parsed or serialized again."""
 
 import asyncio
 from collections.abc import AsyncGenerator, AsyncIterator, Mapping, Sequence
@@ -10,7 +10,7 @@ from fastapi.responses import StreamingResponse
 from imageapi.albums.asset_paths import build_asset_path, build_original_name
 from imageapi.database.images import StoredImage
 
-#: So many characters are sent, and compressed, in one piece.
+#: A longer text is sent, and compressed, in several pieces.
 MAX_PIECE_CHARACTERS = 1024 * 1024
 
 _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
@@ -19,9 +19,10 @@ _HEADERS = {"Content-Type": "application/json; charset=utf-8"}
 def json_array_response(
     records: Sequence[str], headers: Mapping[str, str] | None = None
 ) -> Response:
-    """The records as a compact JSON array; nothing in them is parsed or written anew.
+    """Return the records as a compact JSON array.
 
-    A large one is sent, and compressed, bit by bit, lest everybody else wait for it.
+    An array of more than `MAX_PIECE_CHARACTERS` is streamed: compressing it in one step would
+    block the event loop, and with it all other requests.
     """
     text = f"[{','.join(records)}]"
     if len(text) <= MAX_PIECE_CHARACTERS:
@@ -36,7 +37,11 @@ def json_array_response(
 async def json_chunks_response(
     chunks: AsyncGenerator[list[str], None], headers: Mapping[str, str] | None = None
 ) -> Response:
-    """Send the records of all chunks as one array, as they come."""
+    """Return the records of all chunks as one array, streamed if there is more than one chunk.
+
+    Raises what reading the first two chunks raises. An error in a later one breaks the response
+    off.
+    """
     first: list[str] = await anext(chunks, [])
     second: list[str] | None = await anext(chunks, None)
     if second is None:
@@ -60,15 +65,17 @@ def _streaming_response(texts: AsyncIterator[str], headers: Mapping[str, str] | 
         async for text in texts:
             for start in range(0, len(text), MAX_PIECE_CHARACTERS):
                 yield text[start : start + MAX_PIECE_CHARACTERS]
-                await asyncio.sleep(0)  # others' turn: a socket that takes all never waits
+                await asyncio.sleep(
+                    0
+                )  # let other tasks run: a fast client never makes this one wait
 
     return StreamingResponse(pieces(), headers={**_HEADERS, **(headers or {})})
 
 
 def json_text_response(
-    text: str, headers: Mapping[str, str] | None = None, status: int = 200
+    text: str | bytes, headers: Mapping[str, str] | None = None, status: int = 200
 ) -> Response:
-    """The JSON text as it is."""
+    """Return the JSON text unchanged."""
     return Response(text, status, headers={**_HEADERS, **(headers or {})})
 
 
@@ -78,7 +85,7 @@ def image_response(
     headers: Mapping[str, str] | None = None,
     status: int = 200,
 ) -> Response:
-    """One image, with its ``ETag``, and where its original is to be had, if it is here."""
+    """Return one image with its ``ETag``, and a ``Link`` to the original if the store has it."""
     own = {"ETag": get_etag(image)}
     if image.asset_key is not None:
         name = build_original_name(image.format)
@@ -88,5 +95,5 @@ def image_response(
 
 
 def get_etag(image: StoredImage) -> str:
-    """The image's version as an entity tag (RFC 9110 §8.8.3)."""
+    """Return the image's version as an entity tag (RFC 9110 §8.8.3)."""
     return f'"{image.version}"'

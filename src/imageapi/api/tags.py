@@ -1,4 +1,4 @@
-"""Tags: who has them, and giving and taking them away."""
+"""Routes for tags: count them, add them to images, remove them."""
 
 import json
 from typing import Annotated, Self
@@ -9,10 +9,10 @@ from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imageapi.api.dependencies import (
     AuthorizeBeforeBody,
-    ImagesDep,
     MayListImages,
     MayTagImages,
     PublicIdPath,
+    ResourcesDep,
 )
 from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.responses import image_response, json_text_response
@@ -24,7 +24,6 @@ from imageapi.records.image import Image
 
 router = APIRouter(tags=["tags"], route_class=AuthorizeBeforeBody)
 
-#: So many images are tagged at once at most.
 MAX_IMAGES_PER_CHANGE = 1000
 
 TagPath = Annotated[
@@ -83,10 +82,11 @@ class TagsChanged(BaseModel):
     response_description="The tags, an empty list where there are none",
     responses=problem_responses(*ALBUM_ERRORS),
 )
-async def list_tags(album_id: MayListImages, images: ImagesDep) -> Response:
+async def list_tags(album_id: MayListImages, resources: ResourcesDep) -> Response:
     """List the album's tags, most used first."""
-    counted = [{"tag": tag, "images": count} for tag, count in await images.list_tags(album_id)]
-    return json_text_response(json.dumps(counted, ensure_ascii=False, separators=(",", ":")))
+    tags = await resources.images.list_tags(album_id)
+    counts = [{"tag": tag, "images": count} for tag, count in tags]
+    return json_text_response(json.dumps(counts, ensure_ascii=False, separators=(",", ":")))
 
 
 @router.put(
@@ -126,6 +126,6 @@ async def untag_image(
 )
 async def tag_images(editor: MayTagImages, changes: TagChanges) -> Response:
     """Tag many images at once: all of them, or none if one is not there."""
-    changed = await editor.tag_many(changes.public_ids, changes.add, changes.remove)
-    answer = TagsChanged(version=changed.version, images=changed.images)
-    return json_text_response(answer.model_dump_json())
+    result = await editor.tag_many(changes.public_ids, changes.add, changes.remove)
+    changed = TagsChanged(version=result.version, images=result.images)
+    return json_text_response(changed.model_dump_json())

@@ -1,8 +1,11 @@
-"""The queue: the images of an album that nobody has tagged yet."""
+"""The route for the queue: the images of an album that nobody has tagged yet.
+
+`untagged_fast_path` answers most of its requests before they get here.
+"""
 
 from fastapi import APIRouter, Request, Response
 
-from imageapi.api.dependencies import ImagesDep, MayListImages
+from imageapi.api.dependencies import MayListImages, ResourcesDep
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
 from imageapi.database.images import UNTAGGED_ONLY
@@ -24,7 +27,7 @@ router = APIRouter(tags=["queue"])
 )
 async def list_untagged_images(
     album_id: MayListImages,
-    images: ImagesDep,
+    resources: ResourcesDep,
     request: Request,
     limit: Limit = None,
     after: After = None,
@@ -34,4 +37,4 @@ async def list_untagged_images(
     Without `limit` and `after` the whole list comes, however long it is; with either,
     `X-Total-Count` says how many there are in all, and `Link` leads to the next page.
     """
-    return await list_response(images, album_id, UNTAGGED_ONLY, request, limit, after)
+    return await list_response(resources.images, album_id, UNTAGGED_ONLY, request, limit, after)

@@ -1,7 +1,8 @@
-"""The ordinary request for the queue, answered without the framework's machinery.
+"""Answers the most frequent request, for a whole queue, without the framework.
 
-It gives the same answer as the route, which a test compares; what is unusual in any way (a query,
-a token not seen before, a missing ability, another host, a list too long, an error) is left to it.
+The response is the same as the route's, from the same cache; a test compares them. Every request
+that is unusual in any way goes to the route: one with a query, a token not seen before, an ability
+that is missing, another host, a list too long for the cache, an error.
 """
 
 import re
@@ -9,13 +10,16 @@ import time
 from collections.abc import Iterable, Sequence
 from typing import NamedTuple
 
+from fastapi.routing import APIRoute
 from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
-from imageapi.api.untag import list_untagged_images
+from imageapi.api.dependencies import ALBUM_PATH, find_guards, get_resources
+from imageapi.api.responses import json_text_response
+from imageapi.api.untag import list_untagged_images, router
 from imageapi.database.errors import DatabaseUnavailable
-from imageapi.database.untagged_cache import CachedList, UntaggedCache
+from imageapi.database.untagged_cache import CachedList
 from imageapi.http.admission import is_trusted_host
 from imageapi.http.header_case import STATUS_OK, build_head
 from imageapi.http.problem_handlers import problem_for
@@ -29,9 +33,11 @@ from imageapi.http.response_headers import (
 from imageapi.http.server_protocol import WHOLE_RESPONSE
 from imageapi.records.ids import ALBUM_ID
 
-_PATH_PREFIX = "/api/v1/albums/"
-_PATH_SUFFIX = "/images/untag"
-_CONTENT_TYPE = (b"content-type", b"application/json; charset=utf-8")
+(_ROUTE,) = [route for route in router.routes if isinstance(route, APIRoute)]
+_PATH_PREFIX, _PATH_SUFFIX = (ALBUM_PATH + _ROUTE.path).split("{album_id}")
+_ABILITY = find_guards(_ROUTE)[0].ability
+_ROUTE_NAME = list_untagged_images.__name__
+
 _MAX_ENCODINGS = 4
 _RELEVANT_HEADERS = {b"authorization", b"accept-encoding", b"x-request-id", b"origin", b"host"}
 _PLACEHOLDER = "{what differs}"
@@ -39,7 +45,10 @@ _RUNTIME = re.compile(rb"(?<=\r\nX-Runtime: )[0-9.]+")
 
 
 class PreparedResponse:
-    """A 200 with the documented headers, of which three differ from request to request."""
+    """A 200 response whose head and body are bytes, apart from three headers.
+
+    ``X-token``, ``X-Request-Id`` and ``X-Runtime`` differ from request to request.
+    """
 
     def __init__(self, headers: Iterable[Header], body: bytes) -> None:
         self.headers = list(headers)
@@ -49,30 +58,38 @@ class PreparedResponse:
             add_documented_headers(self.headers, _PLACEHOLDER, _PLACEHOLDER, time.perf_counter()),
         )
         head = _RUNTIME.sub(_PLACEHOLDER.encode(), head)
-        self._parts = tuple(head.split(_PLACEHOLDER.encode()))
-        assert len(self._parts) == len(("token", "request id", "runtime")) + 1
+        self._head_parts = tuple(head.split(_PLACEHOLDER.encode()))
+        assert len(self._head_parts) == len(("token", "request id", "runtime")) + 1
 
-    async def send(self, scope: Scope, send: Send, token: str, id_: str, started: float) -> None:
-        """Send it, in one piece where the server can."""
-        whole = scope.get("extensions", {}).get(WHOLE_RESPONSE)
-        if whole is None or not whole(self._head(token, id_, started), self.body):
-            headers = add_documented_headers(self.headers, token, id_, started)
+    async def send(
+        self, scope: Scope, send: Send, token: str, request_id: str, started: float
+    ) -> None:
+        """Send the response, head and body in one piece if the server supports that.
+
+        ``started`` is the ``time.perf_counter()`` at the request's start.
+        """
+        send_whole = scope.get("extensions", {}).get(WHOLE_RESPONSE)
+        if send_whole is None or not send_whole(
+            self._build_head(token, request_id, started), self.body
+        ):
+            headers = add_documented_headers(self.headers, token, request_id, started)
             await send({"type": "http.response.start", "status": 200, "headers": headers})
             await send({"type": "http.response.body", "body": self.body})
 
-    def _head(self, token: str, id_: str, started: float) -> bytes:
-        """The answer's head as it goes over the wire."""
-        before_token, before_id, before_runtime, end = self._parts
+    def _build_head(self, token: str, request_id: str, started: float) -> bytes:
+        """Return the head of the response as HTTP/1.1 bytes."""
+        before_token, before_id, before_runtime, end = self._head_parts
         runtime = time.perf_counter() - started
         return b"%b%b%b%b%b%.6f%b" % (
-            *(before_token, token.encode(), before_id, id_.encode(), before_runtime, runtime, end),
+            *(before_token, token.encode(), before_id, request_id.encode()),
+            *(before_runtime, runtime, end),
         )
 
 
 class UntaggedFastPath:
-    """ASGI middleware: ``state`` holds the tokens and the lists once the service has begun.
+    """ASGI middleware that answers requests for a whole queue, and passes on all others.
 
-    It answers for these hosts; where none are given, for any.
+    ``state`` is the application's. Without ``hosts`` the host of a request does not matter.
     """
 
     def __init__(self, app: ASGIApp, state: State, hosts: Sequence[str] = ()) -> None:
@@ -83,44 +100,45 @@ class UntaggedFastPath:
         self._respond_error = RequestLog(DocumentedHeaders(_respond_error))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        """Answer, or hand on."""
+        """Answer the request, or pass it on."""
         if (
             scope["type"] != "http"
             or scope["query_string"]
             or scope["method"] != "GET"
             or not scope["path"].endswith(_PATH_SUFFIX)
             or not scope["path"].startswith(_PATH_PREFIX)
-            or not await self._answered(scope, receive, send)
+            or not await self._try_respond(scope, receive, send)
         ):
             await self.app(scope, receive, send)
 
-    async def _answered(self, scope: Scope, receive: Receive, send: Send) -> bool:
-        # Whoever answers in the end, the time that is spent here is part of it.
+    async def _try_respond(self, scope: Scope, receive: Receive, send: Send) -> bool:
+        """Answer the request if it is a usual one; return whether it is answered."""
+        # The route's X-Runtime includes the time that is spent here on a request passed on.
         started = scope.setdefault("state", {})["started"] = time.perf_counter()
-        asked = _parse_plain_request(scope)
-        token = asked and self._state.tokens.find_remembered(asked.authorization)
-        if asked is None or token is None or not self._is_for_us(asked.host):
+        request = _parse_request(scope)
+        if request is None or not self._is_for_us(request.host):
             return False
-        if "image_list" not in token.abilities.get(asked.album_id, ()):
+        resources = get_resources(self._state)
+        token = resources.tokens.find_remembered(request.authorization)
+        if token is None or _ABILITY not in token.abilities.get(request.album_id, ()):
             return False
-        lists: UntaggedCache = self._state.untagged
         try:
-            kept = await lists.find_list(asked.album_id)
+            cached = await resources.untagged_cache.find_list(request.album_id)
         except DatabaseUnavailable as error:
-            known = {"album_id": asked.album_id, "user_id": token.user_id}
-            scope["state"].update(known, verified_token=token.text, error=error)
+            context = {"album_id": request.album_id, "user_id": token.user_id}
+            scope["state"].update(context, verified_token=token.text, error=error)
             scope["endpoint"] = list_untagged_images
             await self._respond_error(scope, receive, send)
             return True
-        except Exception:  # noqa: BLE001 - nothing is sent yet: the route meets it, and says so
+        except Exception:  # noqa: BLE001 - nothing is sent yet: the route meets the error, too
             return False
-        if kept is None:
+        if cached is None:
             return False
-        answer = await _get_encoded(kept, asked.accept_encoding)
-        id_ = get_request_id(asked.request_id)
-        await answer.send(scope, send, token.text, id_, started)
-        known = {"request_id": id_, "album_id": asked.album_id, "user_id": token.user_id}
-        self._record("GET", list_untagged_images.__name__, 200, started, known)
+        response = await _get_encoded(cached, request.accept_encoding)
+        request_id = get_request_id(request.request_id)
+        await response.send(scope, send, token.text, request_id, started)
+        context = {"album_id": request.album_id, "user_id": token.user_id}
+        self._record("GET", _ROUTE_NAME, 200, started, {"request_id": request_id, **context})
         return True
 
     def _is_for_us(self, host: bytes) -> bool:
@@ -136,7 +154,7 @@ async def _respond_error(scope: Scope, receive: Receive, send: Send) -> None:
     await problem_for(state["error"], state["request_id"])(scope, receive, send)
 
 
-class _PlainRequest(NamedTuple):
+class _Request(NamedTuple):
     album_id: str
     authorization: bytes
     host: bytes
@@ -144,52 +162,55 @@ class _PlainRequest(NamedTuple):
     request_id: bytes | None
 
 
-def _parse_plain_request(scope: Scope) -> _PlainRequest | None:
-    """What is asked, where no header that counts comes twice, and a token is there."""
-    counting: dict[bytes, bytes] = {}
+def _parse_request(scope: Scope) -> _Request | None:
+    """Return what matters of the request; None if it has no token or is unusual.
+
+    Unusual are a header that matters and comes twice, an ``Origin``, and an album's id that
+    cannot be one.
+    """
+    relevant: dict[bytes, bytes] = {}
     for name, value in scope["headers"]:
         if name in _RELEVANT_HEADERS:
-            if name in counting:
+            if name in relevant:
                 return None
-            counting[name] = value
-    authorization = counting.get(b"authorization")
+            relevant[name] = value
+    authorization = relevant.get(b"authorization")
     album_id = scope["path"][len(_PATH_PREFIX) : -len(_PATH_SUFFIX)]
-    if authorization is None or b"origin" in counting or ALBUM_ID.fullmatch(album_id) is None:
+    if authorization is None or b"origin" in relevant or ALBUM_ID.fullmatch(album_id) is None:
         return None
-    return _PlainRequest(
+    return _Request(
         album_id,
         authorization,
-        counting.get(b"host", b""),
-        counting.get(b"accept-encoding", b""),
-        counting.get(b"x-request-id"),
+        relevant.get(b"host", b""),
+        relevant.get(b"accept-encoding", b""),
+        relevant.get(b"x-request-id"),
     )
 
 
-async def _get_encoded(kept: CachedList, accept_encoding: bytes) -> PreparedResponse:
-    """Headers and body as the compressing middleware sends the list to who accepts this."""
-    answer = kept.encoded.get(accept_encoding)
-    if answer is None:
-        answer = await _compress(kept.text, accept_encoding)
-        if len(kept.encoded) < _MAX_ENCODINGS:
-            kept.encoded[accept_encoding] = answer
-    return answer
+async def _get_encoded(cached: CachedList, accept_encoding: bytes) -> PreparedResponse:
+    """Return the list's response in the encoding that the middleware picks for this header.
+
+    The first `_MAX_ENCODINGS` different headers of a list have their responses cached with it.
+    """
+    response: PreparedResponse | None = cached.encoded.get(accept_encoding)
+    if response is None:
+        response = await _compress(cached.text, accept_encoding)
+        if len(cached.encoded) < _MAX_ENCODINGS:
+            cached.encoded[accept_encoding] = response
+    return response
 
 
 async def _compress(text: bytes, accept_encoding: bytes) -> PreparedResponse:
-    sent: list[Message] = []
+    """Send the route's response through the compressing middleware, and prepare the result."""
+    messages: list[Message] = []
 
-    async def plain(_: Scope, __: Receive, send: Send) -> None:
-        headers = [_CONTENT_TYPE, (b"content-length", b"%d" % len(text))]
-        await send({"type": "http.response.start", "status": 200, "headers": headers})
-        await send({"type": "http.response.body", "body": text})
-
-    async def note(message: Message) -> None:
-        sent.append(message)
-
-    async def nothing() -> Message:
+    async def receive() -> Message:
         return {"type": "http.disconnect"}
 
+    async def collect(message: Message) -> None:
+        messages.append(message)
+
     scope = {"type": "http", "headers": [(b"accept-encoding", accept_encoding)]}
-    await CompressMiddleware(plain)(scope, nothing, note)
-    start, *parts = sent
+    await CompressMiddleware(json_text_response(text))(scope, receive, collect)
+    start, *parts = messages
     return PreparedResponse(start["headers"], b"".join(part.get("body", b"") for part in parts))

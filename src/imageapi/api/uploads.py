@@ -1,18 +1,16 @@
-"""Photographs in."""
+"""The route that adds a picture to an album: a multipart form with a file and its fields."""
 
 import math
 from contextlib import suppress
-from typing import Annotated
 from uuid import UUID
 
-from fastapi import APIRouter, Depends, Request, Response
+from fastapi import APIRouter, Request, Response
 
 from imageapi.albums.errors import Conflict
 from imageapi.albums.uploader import Uploader, UploadFields
-from imageapi.api.dependencies import MayAddImages
+from imageapi.api.dependencies import MayAddImages, ResourcesDep
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.responses import image_response
-from imageapi.http.admission import ConcurrencyLimiter
 from imageapi.http.errors import (
     BodyTooLarge,
     BodyTooSlow,
@@ -32,7 +30,8 @@ from imageapi.storage.errors import StoreUnavailable
 router = APIRouter(tags=["images"])
 
 _KNOWN_FIELDS = {"public_id", "latitude", "longitude", "accuracy", "tags"}
-# Numbers are text here, as in any form: not every generated client turns them into text itself.
+# Numbers are strings in a form. A schema that called them numbers would break those generated
+# clients that do not convert them.
 _FORM = {
     "title": "ImageUpload",
     "description": "A picture, and what its sender knows of it.",
@@ -58,13 +57,6 @@ _FORM = {
 _BODY = {"requestBody": {"required": True, "content": {"multipart/form-data": {"schema": _FORM}}}}
 
 
-async def _locate_client(request: Request) -> list[int | float] | None:
-    """The position of the client's address, where it is known."""
-    address = request.client.host if request.client else None
-    position: list[int | float] | None = request.app.state.places.find(address)
-    return position
-
-
 @router.post(
     "/images",
     operation_id="uploadImage",
@@ -88,9 +80,7 @@ async def _locate_client(request: Request) -> list[int | float] | None:
     openapi_extra=_BODY,
 )
 async def upload_image(
-    uploader: MayAddImages,
-    gps_ip: Annotated[list[int | float] | None, Depends(_locate_client)],
-    request: Request,
+    uploader: MayAddImages, resources: ResourcesDep, request: Request
 ) -> Response:
     """Add a picture to the album.
 
@@ -98,8 +88,8 @@ async def upload_image(
     same album answers 200 with the image that is there.
     """
     request.state.limit_bytes = uploader.backend.limits.max_bytes + MARGIN_BYTES
-    limiter: ConcurrencyLimiter = request.app.state.upload_limiter
-    with limiter.slot():
+    gps_ip = resources.geoip.find(request.client.host if request.client else None)
+    with resources.upload_limiter.slot():
         async with uploader.arriving() as arriving:
             fields = await read_form(request, arriving.write)
             image, is_new = await uploader.add(arriving, _read_fields(uploader, fields, gps_ip))
@@ -110,7 +100,10 @@ async def upload_image(
 def _read_fields(
     uploader: Uploader, fields: Fields, gps_ip: list[int | float] | None
 ) -> UploadFields:
-    """What the form says; raises InvalidParameter. Positions that make no sense are none."""
+    """Parse the fields of the form; raises InvalidParameter.
+
+    A latitude, longitude or accuracy that is no number, or is out of range, counts as missing.
+    """
     for name in fields.keys() - _KNOWN_FIELDS:
         raise InvalidParameter(f"/body/{name[:64]}", "is not a field of this form")
     latitude = _parse_number(fields, "latitude", -MAX_LATITUDE, MAX_LATITUDE)

@@ -5,7 +5,7 @@ import sys
 
 import typer
 
-from imageapi.commands.opening import open_current_database
+from imageapi.resources import open_upgraded_database
 from imageapi.settings import Settings, load_settings
 from imageapi.transfer.album_export import export_album
 
@@ -18,5 +18,5 @@ def run(album_id: str) -> None:
 
 
 async def _export(settings: Settings, album_id: str) -> None:
-    async with open_current_database(settings) as database:
+    async with open_upgraded_database(settings) as database:
         await export_album(database, album_id, sys.stdout.buffer)

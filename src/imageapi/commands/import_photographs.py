@@ -5,8 +5,8 @@ from pathlib import Path
 
 import typer
 
-from imageapi.commands.opening import open_current_backend
 from imageapi.commands.progress import show_pictures_done, show_refused
+from imageapi.resources import open_upgraded_backend
 from imageapi.settings import Settings, load_settings
 from imageapi.transfer.photograph_import import (
     PhotographImporter,
@@ -30,7 +30,7 @@ async def _import(
 ) -> PhotographImportResult:
     files = find_photographs(folders)
     with show_pictures_done(len(files)) as progressed:
-        async with open_current_backend(settings) as backend:
+        async with open_upgraded_backend(settings) as backend:
             importer = PhotographImporter(
                 backend, album_id, progressed, tags_from_folders=tags_from_folders
             )

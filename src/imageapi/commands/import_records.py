@@ -7,9 +7,9 @@ from typing import IO
 
 import typer
 
-from imageapi.commands.opening import create_serializer, open_current_database
 from imageapi.commands.progress import show_bytes_read
 from imageapi.database.bulk_import import ImportResult
+from imageapi.resources import create_serializer, open_upgraded_database
 from imageapi.settings import Settings, load_settings
 from imageapi.transfer.record_import import Importer, open_source
 
@@ -27,7 +27,7 @@ def run(files: list[Path], album_id: str | None) -> None:
 async def _import(
     settings: Settings, importer: Importer, sources: list[tuple[str, IO[bytes]]]
 ) -> ImportResult:
-    async with open_current_database(settings) as database:
+    async with open_upgraded_database(settings) as database:
         return await importer.run(database, sources)
 
 

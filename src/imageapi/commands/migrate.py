@@ -1,14 +1,21 @@
-"""`imageapi migrate`: the database to the newest schema."""
+"""`imageapi migrate`: bring the database up to date."""
 
 import asyncio
 
 import typer
 
-from imageapi.commands.opening import migrate
-from imageapi.settings import load_settings
+from imageapi.resources import create_serializer, open_database
+from imageapi.settings import Settings, load_settings
+from imageapi.transfer.upgrade import upgrade_database
 
 
 def run() -> None:
-    """Migrate, and say whether there was anything to do."""
-    changed = asyncio.run(migrate(load_settings()))
+    """Upgrade the database, and print whether anything changed."""
+    changed = asyncio.run(upgrade(load_settings()))
     typer.echo("The schema was brought up to date" if changed else "The schema is current")
+
+
+async def upgrade(settings: Settings) -> bool:
+    """Bring the schema and the records up to date; return whether that changed anything."""
+    async with open_database(settings) as database:
+        return await upgrade_database(database, create_serializer(settings))

@@ -6,7 +6,7 @@ from datetime import timedelta
 import typer
 
 from imageapi.albums.purge import PurgeResult, purge
-from imageapi.commands.opening import open_current_backend
+from imageapi.resources import open_upgraded_backend
 from imageapi.settings import Settings, load_settings
 
 
@@ -17,5 +17,5 @@ def run(older_than: timedelta) -> None:
 
 
 async def _purge(settings: Settings, older_than: timedelta) -> PurgeResult:
-    async with open_current_backend(settings) as backend:
+    async with open_upgraded_backend(settings) as backend:
         return await purge(backend, older_than)

@@ -8,11 +8,11 @@ from datetime import timedelta
 import typer
 
 from imageapi.albums.geoip import GeoipDatabase
-from imageapi.commands.opening import migrate
+from imageapi.commands.migrate import upgrade
 from imageapi.commands.token import create_tokens
 from imageapi.database.errors import DatabaseUnavailable
-from imageapi.database.opening import database_server
 from imageapi.logging import configure_logs
+from imageapi.resources import run_database_server
 from imageapi.server import APPLICATION, PROTOCOL, serve
 from imageapi.settings import Settings, load_settings
 from imageapi.storage.store import open_store
@@ -52,7 +52,7 @@ def run(
             )
         sys.stdout.flush()
 
-    with database_server(settings.database_address, settings.data_dir):
+    with run_database_server(settings.database_address, settings.data_dir):
         asyncio.run(_migrate_when_there(settings))
         serve(host, port, workers, listening, application=application, protocol=protocol)
 
@@ -61,7 +61,7 @@ async def _migrate_when_there(settings: Settings) -> None:
     deadline = time.monotonic() + DATABASE_WAIT_SECONDS
     while True:
         try:
-            await migrate(settings)
+            await upgrade(settings)
         except DatabaseUnavailable:
             if time.monotonic() > deadline:
                 raise

@@ -1,11 +1,10 @@
 """Refuses requests before their bodies are read: too many at once, the wrong host, too often."""
 
 import ipaddress
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Sequence
 from typing import Any
 
-from starlette.datastructures import Headers, State
+from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
@@ -21,40 +20,23 @@ _MAPPED_IPV4_PREFIX = "::ffff:"
 _IPV6_NETWORK_BITS = 64
 
 
-class ConcurrencyLimiter:
-    """Lets at most ``max_running`` of something run at once, and refuses any more.
-
-    ``what`` names them in the plural, for the client.
-    """
-
-    def __init__(self, max_running: int, what: str) -> None:
-        self._max_running = max_running
-        self._running = 0
-        self._what = what
-
-    @contextmanager
-    def slot(self) -> Iterator[None]:
-        """Take a slot until the block ends; raises Overloaded where none is free."""
-        if self._running >= self._max_running:
-            raise Overloaded(f"Too many {self._what} are under way.")
-        self._running += 1
-        try:
-            yield
-        finally:
-            self._running -= 1
-
-
 class Admission:
     """ASGI middleware that refuses requests: too many at once, for the wrong host, too often.
 
-    ``scope["state"]`` has ``is_overloaded`` and ``request_id``; ``state``, the application's, has
-    the limiter of rates by address.
+    ``scope["state"]`` has ``is_overloaded`` and ``request_id``. ``get_rate_limiter`` returns the
+    limiter of requests by address, if any; it is called with each request, because the limiter
+    is opened after the middleware is built.
     """
 
-    def __init__(self, app: ASGIApp, state: State, hosts: Sequence[str]) -> None:
+    def __init__(
+        self,
+        app: ASGIApp,
+        hosts: Sequence[str],
+        get_rate_limiter: Callable[[], RateLimiter | None],
+    ) -> None:
         self.app = app
-        self._state = state
         self._hosts = hosts
+        self._get_rate_limiter = get_rate_limiter
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Pass the request on, or send the problem response."""
@@ -84,7 +66,7 @@ class Admission:
             raise Overloaded("Too many requests are under way.")
         if self._hosts and not is_trusted_host(Headers(scope=scope).get("host", ""), self._hosts):
             raise MisdirectedRequest
-        rate_limiter: RateLimiter | None = self._state.address_rate_limiter
+        rate_limiter = self._get_rate_limiter()
         if rate_limiter is not None and scope.get("client"):
             await rate_limiter.count_request(get_network(scope["client"][0]))
 

@@ -8,7 +8,8 @@ nothing but the request's id.
 
 import errno
 import math
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
+from functools import partial
 from http import HTTPStatus
 
 from fastapi import FastAPI, Request, Response
@@ -165,12 +166,15 @@ def _get_headers(error: Exception) -> Mapping[str, str]:
             return {}
 
 
-def add_problem_handlers(app: FastAPI) -> None:
-    """Let every error of the application be answered as a problem."""
+def add_problem_handlers(app: FastAPI, get_methods: Callable[[str], list[str]]) -> None:
+    """Let every error of the application be answered as a problem.
+
+    ``get_methods`` returns the methods of a path, for the header ``Allow``.
+    """
     for error_type in PROBLEM_TYPES:
         app.add_exception_handler(error_type, _handle_error)
     app.add_exception_handler(TokenRefused, _handle_refused_token)
-    app.add_exception_handler(HTTPException, _handle_http_exception)
+    app.add_exception_handler(HTTPException, partial(_handle_http_exception, get_methods))
     app.add_exception_handler(OSError, _handle_os_error)
 
 
@@ -186,11 +190,13 @@ async def _handle_refused_token(request: Request, error: Exception) -> Response:
     return await _handle_error(request, error)
 
 
-async def _handle_http_exception(request: Request, error: Exception) -> Response:
+async def _handle_http_exception(
+    get_methods: Callable[[str], list[str]], request: Request, error: Exception
+) -> Response:
     """Answer what the framework refuses: no route, no such method, a body that cannot be read."""
     assert isinstance(error, HTTPException)
     if error.status_code == HTTPStatus.METHOD_NOT_ALLOWED:
-        error = MethodNotAllowed(request.app.state.methods_of(request.scope["path"]))
+        error = MethodNotAllowed(get_methods(request.scope["path"]))
     return await _handle_error(request, error)
 
 
