@@ -8,6 +8,7 @@ from fastapi import APIRouter, Request, Response
 from imageapi.api.dependencies import MayListImages, ResourcesDep
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
+from imageapi.api.responses import json_text_response
 from imageapi.database.images import UNTAGGED_ONLY
 from imageapi.http.errors import InvalidParameter
 from imageapi.records.image import Image
@@ -37,4 +38,8 @@ async def list_untagged_images(
     Without `limit` and `after` the whole list comes, however long it is; with either,
     `X-Total-Count` says how many there are in all, and `Link` leads to the next page.
     """
+    if limit is None and after is None:
+        cached = await resources.untagged_cache.find_list(album_id)
+        if cached is not None:
+            return json_text_response(cached.text)
     return await list_response(resources.images, album_id, UNTAGGED_ONLY, request, limit, after)
