@@ -114,7 +114,7 @@ def is_too_few(config: pytest.Config) -> bool:
 
 @pytest.fixture(scope="session", autouse=True)
 def clean_environment(tmp_path_factory: pytest.TempPathFactory) -> None:
-    """No setting and no `.env` of whoever runs the tests has a say in them."""
+    """Remove the settings of the person who runs the tests, and hide their `.env` file."""
     for name in [name for name in os.environ if name.startswith("IMAGEAPI_")]:
         del os.environ[name]
     os.chdir(tmp_path_factory.mktemp("elsewhere"))

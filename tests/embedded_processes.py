@@ -81,14 +81,14 @@ class User:
 
     @property
     def url(self) -> str:
-        """What it is told, which must be that the server is ready."""
+        """Return the supervisor's line, which must say that the server is ready."""
         word, url = self.says()
         assert word == "ready", (word, url)
         return url
 
     @property
     def refusal(self) -> str:
-        """What it is told, which must be why there is no server for it."""
+        """Return the supervisor's line, which must say why there is no server."""
         word, reason = self.says()
         assert word == "refused", (word, reason)
         return reason

@@ -211,7 +211,7 @@ def processes_of(data_dir: Path) -> list[int]:
 
 
 class SlowRelay:
-    """A TCP relay that may be told to hold everything back, or to break everything off."""
+    """A TCP relay that can stop forwarding, or break all connections, on request."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)

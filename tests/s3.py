@@ -1,6 +1,6 @@
 """A server of the S3 protocol, moto's, as a process of its own on 127.0.0.1.
 
-As a program it says its port, and ends with whoever started it.
+As a program it prints its port, and ends with the process that started it.
 """
 
 import subprocess

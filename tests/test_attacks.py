@@ -86,9 +86,9 @@ async def test_who_may_not_learns_nothing_of_what_is_there(
         for public_id in (record(album)["public_id"], NOBODY):
             url = path_of(path, asked_for).replace(NOBODY, public_id)
             answer = await client.request(method, url, headers=stranger, json=BODIES.get(route))
-            told = {**answer.json(), "instance": ""}
-            told["detail"] = told["detail"].replace(asked_for, "ALBUM")
-            seen.append((answer.status_code, told, len(answer.headers)))
+            body = {**answer.json(), "instance": ""}
+            body["detail"] = body["detail"].replace(asked_for, "ALBUM")
+            seen.append((answer.status_code, body, len(answer.headers)))
     assert seen[0][0] == 403
     assert all(each == seen[0] for each in seen)
 
@@ -104,15 +104,15 @@ async def test_image_of_another_album_is_as_one_that_is_not_there(
         method, path = route
         if "{public_id" not in path:
             continue
-        told = []
+        bodies = []
         for each in (public_id, NOBODY):
             url = path_of(path, album).replace(NOBODY, each)
             answer = await client.request(
                 method, url, headers=may(album, *ABILITIES), json=BODIES.get(route)
             )
             assert answer.status_code == 404
-            told.append({**answer.json(), "instance": ""})
-        assert told[0] == told[1]
+            bodies.append({**answer.json(), "instance": ""})
+        assert bodies[0] == bodies[1]
     body = {"public_ids": [public_id], "add": ["a"]}
     many = f"/api/v1/albums/{album}/images/tags"
     assert (await client.post(many, headers=may(album, *ABILITIES), json=body)).status_code == 404
@@ -168,14 +168,14 @@ async def test_hostile_text_is_text_or_refused_wherever_it_stands(
 
 
 @pytest.mark.parametrize("middle", [" " * 60_000, "\t " * 30_000, " ," * 30_000, ";" * 60_000])
-async def test_header_of_blanks_holds_nobody_up(service: Service, middle: str) -> None:
+async def test_header_of_blanks_delays_no_other_request(service: Service, middle: str) -> None:
     """However a token is separated from what is around it."""
     request = f"GET /api/v1/token HTTP/1.1\r\nHost: a\r\nAuthorization: Token a{middle}b\r\n"
     answer = await asyncio.wait_for(service.exchange(f"{request}\r\n".encode()), 20)
     assert answer.startswith(b"HTTP/1.1 401 ")
 
 
-async def test_of_many_mistakes_some_are_told(
+async def test_of_many_mistakes_the_first_are_listed(
     client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     """An answer is no larger than what was sent, and takes no longer than to read that."""
@@ -250,7 +250,7 @@ WITH_BODY = [*BODIES, ("POST", "/api/v1/albums/{album_id}/images")]
 
 @pytest.mark.parametrize("route", WITH_BODY)
 @pytest.mark.parametrize("ability", [None, "wrong"])
-async def test_who_may_not_is_told_before_a_body_is_read(
+async def test_unauthorized_request_is_refused_before_its_body_is_read(
     service: Service, album: str, may: TokenFor, route: tuple[str, str], ability: str | None
 ) -> None:
     """Nothing is kept of what strangers send, and nothing said of it."""

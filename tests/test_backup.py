@@ -105,24 +105,24 @@ async def test_what_is_restored_is_whole(environment: dict[str, str], tmp_path: 
     def led_to(dsn: str, store: Path) -> tuple[Command, dict[str, str]]:
         """Commands on this database and store, and what the recipe calls them."""
         settings = {"IMAGEAPI_DATABASE_URL": dsn, "IMAGEAPI_STORE_URL": str(store)}
-        told = {"BACKUP": str(tmp_path / "backup"), "DATABASE": dsn, "PICTURES": str(store)}
-        return Command({**environment, **settings}, tmp_path), told
+        variables = {"BACKUP": str(tmp_path / "backup"), "DATABASE": dsn, "PICTURES": str(store)}
+        return Command({**environment, **settings}, tmp_path), variables
 
     (tmp_path / "backup").mkdir()
     with run_embedded_server(tmp_path / "data") as dsn, (tmp_path / "log").open("wb") as log:
-        command, told = led_to(dsn, tmp_path / "store")
+        command, variables = led_to(dsn, tmp_path / "store")
         assert command("import", "-", stdin=json.dumps(RECORDS).encode()).returncode == 0
         with command.serving(log=log) as service:
             async with client_of(service.address) as client, People(client) as people:
                 before = await people.having_tagged(15)  # some are deleted by then
-                await asyncio.to_thread(run, BACKUP, command, told)
+                await asyncio.to_thread(run, BACKUP, command, variables)
                 await people.having_tagged(len(people.tagged) + 1)
         assert len(people.tagged) > len(before) > 5
         administrator = await asyncpg.connect(dsn)
         await administrator.execute("CREATE DATABASE restored")
         await administrator.close()
-        command, told = led_to(dsn.replace("/imageapi?", "/restored?"), tmp_path / "fresh")
-        run(RESTORE, command, told)
+        command, variables = led_to(dsn.replace("/imageapi?", "/restored?"), tmp_path / "fresh")
+        run(RESTORE, command, variables)
         with command.serving(log=log) as service:
             async with client_of(service.address) as client:
                 await restored_as(client, before)

@@ -134,7 +134,7 @@ async def test_store_that_hangs_is_waited_for_as_long_as_the_service_says(
     assert 10 <= took < 15
 
 
-async def test_store_that_is_away_keeps_nobody_from_tagging(
+async def test_tagging_works_while_the_store_is_unavailable(
     over_s3: httpx.AsyncClient, over_nothing: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     image = (await Sender(over_s3, album, may).send(pictures.jpeg())).json()

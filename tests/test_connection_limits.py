@@ -144,7 +144,7 @@ async def test_a_slow_body_that_comes_is_waited_for(
 
 
 @pytest.mark.parametrize(("abilities", "status"), [((), 403), (("image_tag",), 413)])
-async def test_a_body_that_nobody_wants_is_not_read_forever(
+async def test_unwanted_body_is_not_read_forever(
     short_deadlines: Service, album: str, may: TokenFor, abilities: tuple[str, ...], status: int
 ) -> None:
     head = of_json(10**9, album, may(album, *abilities))

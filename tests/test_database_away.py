@@ -1,4 +1,4 @@
-"""While the database is away clients are told so at once, and it needs no restart to come back."""
+"""While the database is unavailable clients get 503 at once; no restart is needed afterwards."""
 
 import time
 from pathlib import Path
@@ -19,7 +19,7 @@ NOBODY = "postgresql://user:hunter2@127.0.0.1:1/imageapi"
 
 
 @pytest.mark.parametrize("path", ["/readyz", "/api/v1/albums/a/images/untag?limit=1"])
-async def test_clients_are_told_to_come_back(path: str, may: TokenFor) -> None:
+async def test_clients_get_retry_after(path: str, may: TokenFor) -> None:
     app = create_app(Settings(database_url=NOBODY, token_secret=SECRET))
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
@@ -40,7 +40,7 @@ async def test_service_recovers_with_its_database(tmp_path: Path, may: TokenFor)
     async with app.router.lifespan_context(app):
         transport = httpx.ASGITransport(app)
         async with httpx.AsyncClient(transport=transport, base_url="http://test") as client:
-            token = may("a")  # one, lest some requests go the lean way and others not
+            token = may("a")  # one token: a new one would not take the fast path
 
             async def status() -> int:
                 answer = await client.get("/api/v1/albums/a/images/untag", headers=token)

@@ -375,7 +375,7 @@ async def test_a_used_child_killed_at_work_is_not_noticed(keep: Keep) -> None:
     await decoders.close()
 
 
-async def test_a_picture_that_kills_a_new_child_is_unfit_and_disturbs_nobody(keep: Keep) -> None:
+async def test_picture_that_kills_a_new_worker_is_refused_and_affects_no_other(keep: Keep) -> None:
     decoders = DecodePool(2, max_pixels=10**9)
     path = keep(jpeg())
     slow = asyncio.create_task(decoders.inspect(keep(bomb()), "png", MINI))
@@ -416,8 +416,8 @@ async def test_a_turn_is_not_waited_for_without_end(
     await at_work(decoders)
     began = time.monotonic()
     waiting = [decoders.inspect(path, "jpg", MINI) for _ in range(20)]
-    told = await asyncio.gather(slow, *waiting, return_exceptions=True)
-    assert {type(each) for each in told} == {DecodeFailed, DecodersBusy}
+    outcomes = await asyncio.gather(slow, *waiting, return_exceptions=True)
+    assert {type(each) for each in outcomes} == {DecodeFailed, DecodersBusy}
     assert time.monotonic() - began < 8  # one after the other would take more than ten
     await decoders.close()
 

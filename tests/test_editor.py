@@ -1,4 +1,4 @@
-"""What people do to images: tag, rotate, crop, place, delete, restore; and what is told of it."""
+"""Changes of images: tag, rotate, crop, place, delete, restore; and the events they record."""
 
 import asyncio
 import inspect
@@ -181,7 +181,7 @@ async def test_one_unknown_id_among_many_changes_nothing_and_is_named(filled: Al
         (b'{"public_ids":["' + b"x" * 2**20 + b'"]}', 413),
     ],
 )
-async def test_unfit_body_is_told_apart(filled: Album, body: bytes, status: int) -> None:
+async def test_invalid_bodies_are_distinguished(filled: Album, body: bytes, status: int) -> None:
     answer = await filled.ask("POST", "/images/tags", status, content=body)
     assert answer["type"].startswith("urn:imageapi:problem:")
 
@@ -442,7 +442,7 @@ async def test_own_error_of_a_change_comes_before_the_missing_event(
 
 
 @pytest.mark.inside
-async def test_client_hears_500_where_a_change_has_no_event(
+async def test_change_without_an_event_is_a_500(
     filled: Album, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     async def forget(*_: Any) -> None:

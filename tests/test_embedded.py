@@ -367,7 +367,7 @@ def test_server_that_is_killed_starts_again(data_dir: Path) -> None:
         (["io worker 0"], "ready", False),
     ],
 )
-def test_server_that_is_stuck_is_told_by_its_children(
+def test_stuck_server_is_recognised_by_its_children(
     data_dir: Path, children: list[str], status: str, is_stuck: bool
 ) -> None:
     """Processes that call themselves what PostgreSQL's do."""
@@ -391,10 +391,10 @@ def test_server_that_is_stuck_is_told_by_its_children(
 def test_server_that_stays_stuck_is_ended(monkeypatch: pytest.MonkeyPatch) -> None:
     """Once it has been so for a while: what ends by itself is then started again."""
     monkeypatch.setattr(supervisor, "_STUCK_SECONDS", 0.2)
-    told = iter([True, False, True])
+    stuck = iter([True, False, True])
     ours = object.__new__(supervisor.Supervisor)
     ours._stuck_since = math.inf
-    ours._cluster = SimpleNamespace(is_stuck=lambda _: next(told, True))
+    ours._cluster = SimpleNamespace(is_stuck=lambda _: next(stuck, True))
     ours._poll = lambda *_: None
     server = subprocess.Popen(["sleep", "60"])
     for _ in range(3):
@@ -449,7 +449,7 @@ def as_server(data_dir: Path, *command: str | Path) -> "subprocess.Popen[bytes]"
     return subprocess.Popen(command, preexec_fn=enter, stderr=subprocess.DEVNULL)  # noqa: PLW1509
 
 
-def test_stale_pid_file_harms_nobody(data_dir: Path) -> None:
+def test_stale_pid_file_is_harmless(data_dir: Path) -> None:
     with run_embedded_server(data_dir) as url:
         sql(url, "create table t as select 1 as n")
         pid_file = (data_dir / "postgres" / "postmaster.pid").read_text()
@@ -468,7 +468,7 @@ def test_stale_pid_file_harms_nobody(data_dir: Path) -> None:
         innocent.wait()
 
 
-def test_stale_socket_lock_without_a_pid_file_harms_nobody(data_dir: Path) -> None:
+def test_stale_socket_lock_without_a_pid_file_is_harmless(data_dir: Path) -> None:
     with run_embedded_server(data_dir):
         pass
     innocent = as_server(data_dir, "sleep", "600")

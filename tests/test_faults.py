@@ -1,4 +1,4 @@
-"""Faults: clients hear 503 in time, nothing that was answered is lost, and nobody restarts."""
+"""Faults: clients get 503 in time, no answered change is lost, and nothing has to be restarted."""
 
 import asyncio
 import json
@@ -204,7 +204,7 @@ async def test_changes_that_the_database_refuses(
 
 
 async def test_database_that_is_slow(impatient_service: Service, cluster: tuple[str, Path]) -> None:
-    """Changes of an album wait for each other; who would wait too long is told so."""
+    """Changes of an album wait for each other; a wait that is too long is a 503."""
     administrator = await asyncpg.connect(cluster[0])
     await administrator.execute(
         "CREATE FUNCTION rest() RETURNS trigger LANGUAGE plpgsql AS"

@@ -38,7 +38,7 @@ def test_what_encoders_write_is_known_by_its_head() -> None:
         (boxes(b"mif1", b"avif"), "avif"),
     ],
 )
-def test_brands_and_byte_orders_are_told_apart(head: bytes, name: str) -> None:
+def test_brands_and_byte_orders_are_distinguished(head: bytes, name: str) -> None:
     assert detect_format(head) == name
 
 

@@ -82,7 +82,7 @@ async def failing(database: Database, settings: Settings) -> AsyncIterator[httpx
         ("GET", f"/fails-by-system?number={errno.ENOSPC}", 503),
     ],
 )
-async def test_every_answer_bears_them(
+async def test_every_response_has_them(
     failing: httpx.AsyncClient, method: str, path: str, status: int
 ) -> None:
     answer = await failing.request(method, path)
@@ -117,7 +117,7 @@ async def test_unhandled_error_says_nothing_to_the_client_or_the_log(
 @pytest.mark.parametrize(
     ("album", "query", "status"), [("a", "", 200), ("b", "", 403), ("a", "?limit=0", 422)]
 )
-async def test_answer_to_a_verified_token_bears_it(
+async def test_response_to_a_verified_token_repeats_it(
     client: httpx.AsyncClient, may: TokenFor, album: str, query: str, status: int
 ) -> None:
     headers = may("a")

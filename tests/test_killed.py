@@ -107,7 +107,7 @@ async def answered(client: httpx.AsyncClient, method: str, url: str, **more: Any
 async def test_worker_killed_in_the_middle(
     two_workers: Service, server: str, album: str, kind: Kind
 ) -> None:
-    """Its client hears nothing, nothing of it is there; the same request again is done, once."""
+    """Its client gets no response and nothing was changed; the same request again is done, once."""
     base = f"/api/v1/albums/{album}"
     async with client_of(two_workers.address, album) as client:
         image, deleted = [
@@ -160,7 +160,7 @@ async def key_of(server: str, image: dict[str, Any]) -> str:
 async def test_others_go_on_while_a_worker_is_killed(
     two_workers: Service, add: AddRecords, album: str
 ) -> None:
-    """Whoever asked the killed one sees the connection end; what was answered holds."""
+    """Clients of the killed worker see the connection end; what was answered holds."""
     records = [record(album, number) for number in range(20)]
     await add(records)
     public_ids = [each["public_id"] for each in records]

@@ -32,8 +32,8 @@ async def nobody_counted(database: Database) -> None:
 
 
 def of_user(user_id: str | None, **changes: Any) -> dict[str, str]:
-    told = claims("an-album", "image_list", "image_create", user_id=user_id, **changes)
-    return {"Authorization": f"Bearer {signed(HEADER, told)}"}
+    payload = claims("an-album", "image_list", "image_create", user_id=user_id, **changes)
+    return {"Authorization": f"Bearer {signed(HEADER, payload)}"}
 
 
 async def test_user_may_ask_so_often_and_no_more(
@@ -91,7 +91,7 @@ async def test_addresses_are_counted_whatever_the_token(
         assert await ask("2001:db8:0:1::1") == 401
 
 
-def test_addresses_of_a_socket_for_both_are_told_apart(
+def test_ipv4_addresses_of_a_dual_stack_socket_are_distinguished(
     imageapi: Command, database: Database
 ) -> None:
     """And proxies are known by the addresses that the operator gave."""
@@ -165,8 +165,10 @@ async def test_room_comes_back_bit_by_bit(database: Database) -> None:
 
 
 @pytest.mark.parametrize("ahead", ["1 day", "61 seconds"])
-async def test_what_this_rate_never_granted_holds_nobody_up(database: Database, ahead: str) -> None:
-    """A clock that was set back, or another rate before: it begins anew."""
+async def test_time_that_this_rate_never_granted_delays_no_request(
+    database: Database, ahead: str
+) -> None:
+    """After a clock was set back, or under another rate, counting starts again."""
     rates = RateLimiter(database, "user", Rate(2, 60))
     await rates.count_request("one")
     async with database.transaction() as connection:
@@ -251,7 +253,7 @@ async def test_uploads_under_way_are_bounded(
 async def test_requests_under_way_are_bounded(
     server: str, database: Database, tmp_path: Path
 ) -> None:
-    """The lean way included; whoever watches is always answered."""
+    """The fast path is included; health checks are always answered."""
     body = Stalling()
     form = {"Content-Type": "multipart/form-data; boundary=b", **of_user("one")}
     async with service(server, tmp_path, max_requests=1) as client:
@@ -344,7 +346,7 @@ async def test_page_of_a_known_origin_may_call(
 
 
 @pytest.mark.parametrize("method", ["GET", "POST", "PUT", "PATCH", "DELETE"])
-async def test_browser_is_told_before_it_asks(
+async def test_preflight_request_is_answered(
     server: str, database: Database, tmp_path: Path, method: str
 ) -> None:
     asking = {

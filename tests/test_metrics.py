@@ -186,33 +186,33 @@ def test_alerts_say_what_they_are_for() -> None:
     if promtool is None:
         assert "CI" not in os.environ, "CI installs promtool"
         pytest.skip("promtool is not installed; CI runs this")
-    told = PROJECT / "tests/alerts.yaml"
+    documented = PROJECT / "tests/alerts.yaml"
     asked = {
         each["alertname"]
-        for test in yaml.safe_load(told.read_text())["tests"]
+        for test in yaml.safe_load(documented.read_text())["tests"]
         for each in test["alert_rule_test"]
         if "exp_alerts" in each
     }
     (group,) = yaml.safe_load((MONITORING / "alerts.yaml").read_text())["groups"]
     assert asked == {rule["alert"] for rule in group["rules"]}
-    done = subprocess.run([promtool, "test", "rules", told], capture_output=True, check=False)
+    done = subprocess.run([promtool, "test", "rules", documented], capture_output=True, check=False)
     assert done.returncode == 0, done.stderr.decode() + done.stdout.decode()
 
 
 def test_docs_name_every_metric_with_its_labels() -> None:
     page = (PROJECT / "docs/operating.md").read_text()
-    told = {
+    documented = {
         name: set(re.findall(r"`(\w+)`", labels))
         for name, labels in re.findall(r"^\| `(imageapi_\w+)` \| (.*?)\|", page, re.MULTILINE)
     }
-    assert told.keys() == {
+    assert documented.keys() == {
         name for name in families() if not name.endswith(("_bucket", "_sum", "_count"))
     }
     for family in REGISTRY.collect():
         for sample in family.samples:
             name = family.name + ("_total" if family.type == "counter" else "")
-            if name in told:
-                assert set(sample.labels) - {"le"} == told[name]
+            if name in documented:
+                assert set(sample.labels) - {"le"} == documented[name]
 
 
 def test_workers_count_together_and_the_killed_no_more(imageapi: Command, album: str) -> None:

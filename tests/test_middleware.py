@@ -500,7 +500,7 @@ def preflight(method: str = "PUT", header: str = "If-Match", origin: str = ORIGI
     }
 
 
-async def test_page_that_may_call_is_told_so_without_the_application() -> None:
+async def test_preflight_of_an_allowed_origin_is_answered_by_the_middleware() -> None:
     answer = await ask(Cors(never, [ORIGIN]), "OPTIONS", headers=preflight())
     assert answer.status_code == 200
     assert answer.headers["Access-Control-Allow-Origin"] == ORIGIN

@@ -128,7 +128,7 @@ async def test_up_and_down_on_data(empty: Database) -> None:
     assert not await migrate(empty)
 
 
-async def test_records_are_rendered_anew_where_the_time_zone_has_changed(empty: Database) -> None:
+async def test_records_are_reserialized_after_a_change_of_time_zone(empty: Database) -> None:
     sizes = {"full": 1600, "large": 480, "mini": 120}
     paris, tokyo = (
         RecordSerializer(ZoneInfo(name), sizes) for name in ("Europe/Paris", "Asia/Tokyo")

@@ -34,7 +34,7 @@ from imageapi.imaging.formats import MAGIC_BYTES, detect_format
 from imageapi.imaging.views import View
 from mutations import Mutation, bases, large_bases, mutation
 
-# Read on import: the tests see no variable of whoever runs them.
+# Read on import: the tests remove the variables of the person who runs them.
 COUNT = int(os.environ.get("IMAGEAPI_TEST_MUTATIONS") or 600)
 SEED = int(os.environ.get("IMAGEAPI_TEST_SEED") or 0)
 
@@ -60,7 +60,7 @@ MOST_DECODER_ADDRESSES = 512 * 1024**2 + (24 * MOST_MEGAPIXELS + MOST_UPLOAD_MB)
 EVERY_SIZE, DELETED = 10, 7
 """Of so many pictures that were taken, one is asked for in every size, one is deleted."""
 
-#: All that may be told of a picture that is not taken: no path, no library, no stack.
+#: All that a refusal of a picture may say: no path, no library, no stack.
 SENTENCES = {
     413: r"The file is larger than 5,000,000 bytes\.",
     415: r"The file is not a JPEG, PNG, WebP, GIF, TIFF, HEIC, HEIF or AVIF\.",
@@ -376,7 +376,7 @@ def assert_nothing_unexpected(log: list[str]) -> None:
 
 
 def summary(outcomes: Outcomes, watch: Watch, seconds: float, service_bytes: int) -> str:
-    """The figures, for whoever asked for them by `-s`."""
+    """Print the figures; `pytest -s` shows them."""
     statuses: Counter[int] = sum(outcomes.by_kind.values(), Counter())
     columns = sorted(statuses)
     rows = [

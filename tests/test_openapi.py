@@ -93,7 +93,7 @@ def test_every_answer_is_of_its_schema(document: Document, seen: Seen) -> None:
     assert checked > 100
 
 
-def test_every_answer_bears_the_headers_that_are_documented(document: Document, seen: Seen) -> None:
+def test_every_response_has_the_documented_headers(document: Document, seen: Seen) -> None:
     for key, answer in seen.answers.items():
         headers = documented(document)[key]["headers"]
         known = {name.lower(): resolved(document, header) for name, header in headers.items()}
@@ -127,14 +127,14 @@ def test_problems_of_a_kind_are_alike(seen: Seen) -> None:
     problems = seen.examples()["problems"]
     for (_, status, kind), answer in seen.answers.items():
         if kind:
-            told = answer.json()
-            assert told["status"] == status
+            body = answer.json()
+            assert body["status"] == status
             of_a_kind = problems[kind]
-            assert told.keys() == of_a_kind.keys()
+            assert body.keys() == of_a_kind.keys()
             assert {
                 **of_a_kind,
-                **{name: told[name] for name in ("detail", "errors") if name in told},
-            } == told
+                **{name: body[name] for name in ("detail", "errors") if name in body},
+            } == body
 
 
 def test_operation_ids_are_those_that_clients_were_generated_from(document: Document) -> None:

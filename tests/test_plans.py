@@ -405,7 +405,7 @@ async def test_every_statement_goes_along_an_index_of_the_one_album(
 
 
 async def test_nothing_is_sorted_but_the_names_of_tags(filled: Recording, sent: list[Sent]) -> None:
-    """What is answered in order is read in order; tags go by how many images bear them."""
+    """What is answered in order is read in order; tags are sorted by their number of images."""
     sorting = {
         each.call
         for each, _, plan in await explained(filled, sent)

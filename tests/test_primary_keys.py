@@ -40,6 +40,6 @@ async def test_so_do_the_unique_indexes_of_the_database(database: Database, serv
 
 
 def test_page_distributes_every_table() -> None:
-    told = dict(re.findall(r"create_distributed_table\('(\w+)', '(\w+)'", PAGE))
-    assert told.keys() == {table.name for table in metadata.sorted_tables}
-    assert {name for name, key in told.items() if key != "album_id"} == {"rates"}
+    keys = dict(re.findall(r"create_distributed_table\('(\w+)', '(\w+)'", PAGE))
+    assert keys.keys() == {table.name for table in metadata.sorted_tables}
+    assert {name for name, key in keys.items() if key != "album_id"} == {"rates"}

@@ -84,7 +84,7 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     with zipfile.ZipFile(wheel) as archive:
         held = set(archive.namelist())
         (metadata,) = (name for name in held if name.endswith("/METADATA"))
-        told = HeaderParser().parsestr(archive.read(metadata).decode())
+        headers = HeaderParser().parsestr(archive.read(metadata).decode())
     source = PROJECT / "src/imageapi"
     package = {
         f"imageapi/{path.relative_to(source).as_posix()}"
@@ -98,9 +98,9 @@ def test_wheel_holds_the_package_and_nothing_else(wheel: Path) -> None:
     }
     assert {name for name in held if ".dist-info/" not in name} == package | migrations
     assert {"imageapi/py.typed", "imageapi/assets/blank.jpg"} <= held
-    assert (told["Name"], told["Version"]) == ("imageapi", __version__)
-    assert told["License-Expression"] == "MIT"
-    require_bounds(told.get_all("Requires-Dist", []))
+    assert (headers["Name"], headers["Version"]) == ("imageapi", __version__)
+    assert headers["License-Expression"] == "MIT"
+    require_bounds(headers.get_all("Requires-Dist", []))
 
 
 @needs_uv

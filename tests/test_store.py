@@ -142,16 +142,16 @@ async def test_folder_that_hangs_is_away_and_others_are_read(hanging: Place) -> 
     await asyncio.sleep(0.1)
     asked[0].cancel()
     assert await hanging.store.get(other) == SMALL
-    told = await asyncio.gather(*asked, return_exceptions=True)
-    assert {type(each) for each in told} == {asyncio.CancelledError, StoreUnavailable}
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in outcomes} == {asyncio.CancelledError, StoreUnavailable}
     assert monotonic() - started < 5
     assert await hanging.store.get(other) == SMALL
 
 
 async def test_folder_that_hangs_holds_up_no_more_than_its_threads(hanging: Place) -> None:
     asked = [hanging.store.get(KEY) for _ in range(staging.MAX_DISK_THREADS + 5)]
-    told = await asyncio.gather(*asked, return_exceptions=True)
-    assert {type(each) for each in told} == {StoreUnavailable}
+    outcomes = await asyncio.gather(*asked, return_exceptions=True)
+    assert {type(each) for each in outcomes} == {StoreUnavailable}
     with pytest.raises(StoreUnavailable):
         await hanging.store.size(KEY)
 
@@ -192,7 +192,7 @@ async def test_contents_put_at_once_are_never_mixed(place: Place) -> None:
 
 
 @pytest.mark.parametrize("key", [KEY, "album", "album/x"])
-async def test_nothing_under_a_key_is_said_so(place: Place, key: str) -> None:
+async def test_missing_key_raises_object_not_found(place: Place, key: str) -> None:
     await place.store.put("album/x/y", SMALL)
     with pytest.raises(ObjectNotFound):
         await place.store.get(key)
@@ -282,7 +282,7 @@ async def test_a_file_has_the_content(place: Place) -> None:
     assert not place.left_over()
 
 
-async def test_errors_of_whoever_reads_the_file_are_theirs(place: Place) -> None:
+async def test_errors_of_the_caller_pass_through(place: Place) -> None:
     await place.store.put(KEY, SMALL)
     with pytest.raises(FileNotFoundError):
         async with place.store.as_file(KEY):
@@ -350,7 +350,7 @@ async def test_an_upload_takes_little_memory(place: Place) -> None:
 
 
 @pytest.mark.parametrize("content", [b"", SMALL, LARGE], ids=["nothing", "small", "large"])
-async def test_what_nobody_keeps_is_thrown_away(place: Place, content: bytes) -> None:
+async def test_uncommitted_upload_is_discarded(place: Place, content: bytes) -> None:
     async with place.store.open_writer(KEY) as incoming:
         await incoming.write(content)
         await incoming.flush()
@@ -369,7 +369,7 @@ async def test_an_error_throws_everything_away(place: Place, content: bytes) -> 
     assert await place.holds_nothing()
 
 
-async def test_whoever_is_cancelled_while_writing_leaves_nothing(place: Place) -> None:
+async def test_cancelled_write_leaves_nothing(place: Place) -> None:
     for delay in (0, 0.001, 0.01, 0.05, 0.1):
 
         async def upload() -> None:
@@ -386,7 +386,7 @@ async def test_whoever_is_cancelled_while_writing_leaves_nothing(place: Place) -
         assert not place.left_over()
 
 
-async def test_whoever_is_cancelled_while_keeping_leaves_all_or_nothing(place: Place) -> None:
+async def test_cancelled_commit_leaves_all_or_nothing(place: Place) -> None:
     content = bytes(8 * MIB)
     for delay in (0, 0.001, 0.005, 0.02, 0.1):
         key = f"album/{delay}"
@@ -405,7 +405,7 @@ async def test_whoever_is_cancelled_while_keeping_leaves_all_or_nothing(place: P
     assert {each.size_bytes async for each in place.store.list()} <= {len(content)}
 
 
-async def test_whoever_is_cancelled_while_putting_leaves_all_or_nothing(place: Place) -> None:
+async def test_cancelled_put_leaves_all_or_nothing(place: Place) -> None:
     for delay in (0, 0.0001, 0.001, 0.01):
         task = asyncio.create_task(place.store.put(f"album/{delay}", bytes(MIB)))
         await asyncio.sleep(delay)
@@ -471,7 +471,7 @@ async def test_what_others_have_in_the_scratch_folder_stays(remote: Place) -> No
     assert remote.left_over() == [remote.scratch / "others"]
 
 
-async def test_a_full_disk_is_told_and_nothing_stays(place: Place) -> None:
+async def test_full_disk_raises_and_leaves_nothing(place: Place) -> None:
     script = f"""
     async def tell(doing):
         try:

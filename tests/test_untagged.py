@@ -125,7 +125,7 @@ async def test_page_that_ends_with_the_queue_leads_nowhere(
     assert "Link" not in answer.headers
 
 
-async def test_whole_list_bears_no_page_headers(
+async def test_whole_list_has_no_page_headers(
     client: httpx.AsyncClient, album: str, may: TokenFor
 ) -> None:
     answer = await client.get(untag(album), headers=may(album))

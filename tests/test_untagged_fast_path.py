@@ -191,7 +191,7 @@ async def test_every_change_is_seen_by_the_next_who_asks(
 async def test_who_asks_while_images_are_tagged_never_sees_the_past(
     app: FastAPI, client: httpx.AsyncClient, album: str, add: AddRecords, may: TokenFor
 ) -> None:
-    """Whoever tags, and then asks, does not see the image, however many ask at the same time."""
+    """A client that tags an image and then lists never sees it, whatever else runs then."""
     count = 40
     await add([record(album, number) for number in range(count)])
     path, token = f"/api/v1/albums/{album}/images/untag", bearing(album)
@@ -209,7 +209,9 @@ async def test_who_asks_while_images_are_tagged_never_sees_the_past(
     assert (await ask(lean(app), path, [token]))[2] == b"[]"
 
 
-async def test_one_who_leaves_takes_nobody_along(app: FastAPI, album: str, add: AddRecords) -> None:
+async def test_client_that_leaves_cancels_no_other(
+    app: FastAPI, album: str, add: AddRecords
+) -> None:
     await add([record(album)])
     lists: UntaggedCache = app.state.resources.untagged_cache
     tasks = [asyncio.create_task(lists.find_list(album)) for _ in range(10)]
@@ -284,7 +286,7 @@ async def test_list_of_a_past_that_is_lost_is_forgotten(
     assert (await ask(lean(app), path, [token]))[2] == b"[]"
 
 
-async def test_session_that_was_ended_costs_nobody_an_answer(
+async def test_ended_database_session_costs_no_response(
     app: FastAPI, filled: tuple[str, tuple[bytes, bytes]]
 ) -> None:
     path, token = filled
@@ -299,7 +301,7 @@ async def test_session_that_was_ended_costs_nobody_an_answer(
 
 
 @pytest.mark.parametrize(("error", "status"), [(DatabaseUnavailable, 503), (ValueError, 200)])
-async def test_wait_on_the_lean_way_is_part_of_the_time_told(
+async def test_wait_on_the_fast_path_is_part_of_the_runtime_header(
     app: FastAPI,
     client: httpx.AsyncClient,
     filled: tuple[str, tuple[bytes, bytes]],

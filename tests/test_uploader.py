@@ -1,4 +1,4 @@
-"""Photographs in: what is taken, what is told of them, what is refused and why."""
+"""Uploads: what is accepted, which facts are read, what is refused and why."""
 
 import asyncio
 import hashlib
@@ -297,7 +297,7 @@ def part(name: str, value: bytes) -> bytes:
         (b'--b\r\nContent-Disposition: form-data; name="\xff"\r\n\r\nx\r\n--b--\r\n', 400),
     ],
 )
-async def test_form_that_is_none_is_told_apart(
+async def test_invalid_forms_are_distinguished(
     sender: Sender, settings: Settings, body: bytes, status: int
 ) -> None:
     answer = await sender.raw(body)
@@ -471,7 +471,7 @@ def opened(answer: httpx.Response) -> Image.Image:
 
 
 @pytest.mark.every_way
-async def test_renditions_are_made_and_never_told_the_position(sender: Sender) -> None:
+async def test_renditions_are_made_without_the_position(sender: Sender) -> None:
     content = pictures.jpeg(width=2000, height=1000, gps=LISBON)
     image = (await sender.send(content)).json()
     for size, edge in (("full", 1600), ("large", 480), ("mini", 120)):
@@ -602,7 +602,7 @@ async def test_imported_record_has_no_picture_to_show(
 async def test_decoder_that_is_killed_leaves_no_blank(
     sender: Sender, app: FastAPI, settings: Settings
 ) -> None:
-    """As by a system without memory: whoever asks is told to come back, and then sees it."""
+    """As on a machine without memory: clients get Retry-After, and the picture afterwards."""
     image = (await sender.send(pictures.jpeg(width=900, height=600))).json()
     decoders = app.state.resources.backend.decoders
     path = image["thumbnails"]["full"]

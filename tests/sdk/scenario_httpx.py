@@ -29,8 +29,8 @@ def client(token: str) -> AuthenticatedClient:
 
 def problem(answer) -> dict:
     assert isinstance(answer.parsed, models.Problem)
-    told = answer.parsed
-    return {"status": int(answer.status_code), "type": told.type_, "detail": told.detail}
+    problem = answer.parsed
+    return {"status": int(answer.status_code), "type": problem.type_, "detail": problem.detail}
 
 
 said = {}
