@@ -16,6 +16,7 @@ from jose import jwe, jwt
 from jose.backends import ECKey
 
 from factories import HEADER, SECRET, claims, part, signed
+from imageapi.auth import tokens as tokens_module
 from imageapi.auth.errors import (
     AbilityMissing,
     InvalidSecret,
@@ -248,3 +249,17 @@ def test_secret_that_is_none_is_refused(secret: str) -> None:
 def test_ecdsa_is_never_used() -> None:
     """python-jose falls back to the `ecdsa` package, whose signatures leak their timing."""
     assert ECKey.__module__ == "jose.backends.cryptography_backend"
+
+
+async def test_oldest_token_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(tokens_module, "MAX_REMEMBERED_TOKENS", 3)
+    tokens = Tokens(SECRET)
+    headers = [
+        f"Bearer {tokens.issue(f'album-{number}', ['image_list'], timedelta(days=1))}".encode()
+        for number in range(5)
+    ]
+    for header in headers:
+        await tokens.verify_header(header)
+    remembered = [tokens.find_remembered(header) is not None for header in headers]
+    assert remembered == [False, False, True, True, True]
+    assert (await tokens.verify_header(headers[0])).albums_with("image_list") == ["album-0"]

@@ -1,1 +1,1 @@
-"""Albums as files: import and export."""
+"""Import and export of albums, and the upgrade of a database's records."""

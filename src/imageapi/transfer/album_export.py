@@ -1,4 +1,4 @@
-"""An album as a JSON array in the documented shape."""
+"""Exports an album as a JSON array in the documented shape."""
 
 from typing import IO
 
@@ -7,7 +7,10 @@ from imageapi.database.engine import Database
 
 
 async def export_album(database: Database, album_id: str, output: IO[bytes]) -> int:
-    """Write the album's records, oldest first, and return how many; memory does not grow."""
+    """Write the album's records, oldest first, and return their number.
+
+    Memory does not grow with the album. Raises DatabaseUnavailable, and OSError of the output.
+    """
     count = 0
     output.write(b"[")
     async for record in export_records(database, album_id):

@@ -1,4 +1,7 @@
-"""Folders of photographs into an album, each by itself: what is there already is skipped."""
+"""Imports folders of photographs into an album. Each photograph is a change of its own.
+
+Pictures that the album already has are skipped.
+"""
 
 import asyncio
 import hashlib
@@ -18,13 +21,13 @@ from imageapi.records.tags import InvalidTag, parse_tag
 from imageapi.workers.process import count_cores
 
 CHUNK_BYTES = 1024 * 1024
-#: While one file is read and kept, others are decoded.
+#: More tasks than cores: while one reads and stores its file, others have theirs decoded.
 TASKS_PER_CORE = 2
 
 
 @dataclass(slots=True)
 class PhotographImportResult:
-    """How many pictures were added and were there already; which files were refused, and why."""
+    """Numbers of pictures added and already present; the files refused, each with the reason."""
 
     added: int = 0
     present: int = 0
@@ -32,9 +35,9 @@ class PhotographImportResult:
 
 
 def find_photographs(folders: Iterable[Path]) -> list[tuple[Path, Path]]:
-    """Every file below the folders with the folder it was found from; no hidden ones.
+    """Return each file below the folders, together with the folder it was found in, sorted.
 
-    Links to folders are not followed.
+    Hidden files and folders are left out, and links to folders are not followed.
     """
     return sorted({file: folder for folder in folders for file in _iterate_files(folder)}.items())
 
@@ -46,9 +49,9 @@ def _iterate_files(folder: Path) -> Iterator[Path]:
 
 
 class PhotographImporter:
-    """Adds photographs to an album; interrupted, it goes on where it was when it runs again.
+    """Adds photographs to an album.
 
-    ``progress`` is called after each file.
+    After an interruption a second run adds what is missing. ``progress`` is called after each file.
     """
 
     def __init__(
@@ -62,38 +65,45 @@ class PhotographImporter:
         self._uploader = Uploader(backend, album_id, user_id=None, kind="import")
         self._progress = progress
         self._tags_from_folders = tags_from_folders
-        self._outcome = PhotographImportResult()
+        self._result = PhotographImportResult()
 
     async def run(self, files: Iterable[tuple[Path, Path]]) -> PhotographImportResult:
-        """Add the files; raises StoreUnavailable, DecodersBusy, DatabaseUnavailable."""
-        waiting = iter(files)
+        """Add the files, which are pairs of file and folder as `find_photographs` returns them.
+
+        A file that cannot be read or is not a picture is listed in the result. Raises
+        StoreUnavailable, DecodersBusy, DatabaseUnavailable.
+        """
+        remaining = iter(files)
         try:
             async with asyncio.TaskGroup() as tasks:
                 for _ in range(count_cores() * TASKS_PER_CORE):
-                    tasks.create_task(self._work(waiting))
+                    tasks.create_task(self._add_files(remaining))
         except ExceptionGroup as group:
             # The first error ends all tasks. The command explains that one, and knows no groups.
             raise group.exceptions[0] from None
-        self._outcome.refused.sort()
-        return self._outcome
+        self._result.refused.sort()
+        return self._result
 
-    async def _work(self, waiting: Iterator[tuple[Path, Path]]) -> None:
-        for path, folder in waiting:
+    async def _add_files(self, remaining: Iterator[tuple[Path, Path]]) -> None:
+        for path, folder in remaining:
             try:
-                is_new = await self._add(path, self._tags(path, folder))
-                self._outcome.added += is_new
-                self._outcome.present += not is_new
+                is_new = await self._add_file(path, self._get_tags(path, folder))
+                self._result.added += is_new
+                self._result.present += not is_new
             except PictureError as error:
-                self._outcome.refused.append((path, str(error)))
+                self._result.refused.append((path, str(error)))
             except OSError as error:
                 reason = error.strerror or "It cannot be read"
-                self._outcome.refused.append((path, f"{reason}."))
+                self._result.refused.append((path, f"{reason}."))
             self._progress()
 
-    async def _add(self, path: Path, tags: list[str]) -> bool:
-        """Whether the picture was new to the album."""
+    async def _add_file(self, path: Path, tags: list[str]) -> bool:
+        """Add the picture, and return whether it was new to the album.
+
+        Raises PictureError, OSError, StoreUnavailable, DecodersBusy, DatabaseUnavailable.
+        """
         with await asyncio.to_thread(_open_file, path) as file:
-            digest = await asyncio.to_thread(self._digest, file)
+            digest = await asyncio.to_thread(self._compute_digest, file)
             if await self._uploader.find(digest) is not None:
                 return False
             file.seek(0)
@@ -103,8 +113,11 @@ class PhotographImporter:
                 _, is_new = await self._uploader.add(arriving, UploadFields(tags=tags))
                 return is_new
 
-    def _digest(self, file: BufferedReader) -> bytes:
-        """The SHA-256 of what may be a picture; raises NotAPicture, PictureTooLarge."""
+    def _compute_digest(self, file: BufferedReader) -> bytes:
+        """Return the SHA-256 of the file; raise NotAPicture, PictureTooLarge.
+
+        Only size and first bytes are checked here: a file that passes may still be no picture.
+        """
         limit_bytes = self._uploader.backend.limits.max_bytes
         if os.fstat(file.fileno()).st_size > limit_bytes:
             raise PictureTooLarge(limit_bytes)
@@ -113,8 +126,8 @@ class PhotographImporter:
         file.seek(0)
         return hashlib.file_digest(file, hashlib.sha256).digest()
 
-    def _tags(self, path: Path, folder: Path) -> list[str]:
-        """The names of the folders between, those that can be tags."""
+    def _get_tags(self, path: Path, folder: Path) -> list[str]:
+        """Return the names of the folders between folder and file that are valid tags."""
         tags = []
         for name in path.relative_to(folder).parts[:-1] if self._tags_from_folders else ():
             with suppress(InvalidTag):
@@ -123,7 +136,10 @@ class PhotographImporter:
 
 
 def _open_file(path: Path) -> BufferedReader:
-    """The file, open for reading; a pipe or a device is none, and would never end."""
+    """Open the file for reading; raise OSError.
+
+    Pipes and devices are refused, because reading one might never end.
+    """
     if not path.is_file():
         raise OSError(None, "Not a file")
     return path.open("rb")

@@ -1,4 +1,4 @@
-"""A database brought up to date: its schema, and the texts of its records."""
+"""Upgrades a database to this version: its schema, and the texts of its records."""
 
 import json
 
@@ -10,11 +10,14 @@ from imageapi.records.parse import parse_record
 
 
 async def upgrade_database(database: Database, serializer: RecordSerializer) -> bool:
-    """Bring schema and records to this version and time zone; return whether anything changed."""
+    """Upgrade the schema and the records; return whether anything changed.
 
-    def render(record: str, asset_key: bytes | None) -> str:
+    Records are serialized again if the serializer's version, time zone or sizes have changed.
+    """
+
+    def serialize(record: str, asset_key: bytes | None) -> str:
         return serializer.text(parse_record(json.loads(record)), asset_key)
 
-    migrated = await migrate(database)
-    rendered = await reserialize(database, serializer.name, render)
-    return migrated or rendered > 0
+    has_migrated = await migrate(database)
+    count = await reserialize(database, serializer.name, serialize)
+    return has_migrated or count > 0
