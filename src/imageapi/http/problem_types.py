@@ -34,7 +34,7 @@ from imageapi.http.errors import (
     UnreadableRequest,
 )
 from imageapi.imaging.errors import DecodersBusy, InvalidPicture, NotAPicture, PictureTooLarge
-from imageapi.records.fields import never_null
+from imageapi.records.fields import forbid_null
 from imageapi.storage.errors import ObjectNotFound, StoreUnavailable
 
 MEDIA_TYPE = "application/problem+json"
@@ -171,7 +171,7 @@ class Problem(BaseModel):
     instance: str = Field(description="The request's id, which stands in the log too")
     errors: list[InputError] | None = Field(
         default=None,
-        json_schema_extra=never_null,
+        json_schema_extra=forbid_null,
         exclude_if=lambda errors: errors is None,
         description="What was at fault, where it was the input",
     )

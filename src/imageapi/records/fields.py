@@ -38,7 +38,7 @@ _MILLISECOND_DIGITS = 3
 _SECONDS_CHARACTERS = len("2016-02-15T13:02:58")
 
 
-def never_null(schema: dict[str, Any]) -> None:
+def forbid_null(schema: dict[str, Any]) -> None:
     """Change the JSON schema of an optional field: the field is left out, never null."""
     (kind,) = [kind for kind in schema.pop("anyOf") if kind != {"type": "null"}]
     schema |= kind

@@ -28,8 +28,8 @@ from imageapi.records.fields import (
     Rotation,
     Tag,
     UtcSecond,
+    forbid_null,
     invalid_value,
-    never_null,
 )
 
 
@@ -72,7 +72,7 @@ class Infos(BaseModel):
     location: Annotated[Location | None, BeforeValidator(_refuse_null)] = Field(
         default=None,
         exclude_if=lambda location: location is None,
-        json_schema_extra=never_null,
+        json_schema_extra=forbid_null,
     )
 
 
