@@ -235,7 +235,7 @@ class GrowingDatabase:
                 public_id=public_id,
                 created_at=datetime.now(UTC),
                 tags=[],
-                record=SERIALIZER.text(image, asset_key),
+                record=SERIALIZER.serialize(image, asset_key),
                 format="png",
                 latitude=None,
                 longitude=None,

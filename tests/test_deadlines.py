@@ -14,7 +14,7 @@ from short_deadlines import A_TENTH
 DATABASE = DatabaseDeadlines(
     connect_seconds=5, read_seconds=10, change_seconds=15, advisory_lock_seconds=90
 )
-STORE = StoreDeadlines(connect_seconds=3, answer_seconds=10, write_seconds=30, retry_seconds=6)
+STORE = StoreDeadlines(connect_seconds=3, response_seconds=10, write_seconds=30, retry_seconds=6)
 
 
 def test_defaults_are_those_of_production() -> None:

@@ -86,7 +86,7 @@ def size(jpeg_: bytes) -> tuple[int, int]:
 
 
 def pids(decoders: DecodePool) -> list[int]:
-    return [child._process.pid for child in decoders._children]
+    return [child._process.pid for child in decoders._workers]
 
 
 def is_there(pid: int) -> bool:
@@ -104,7 +104,7 @@ def told_by_linux(pid: int, name: str) -> str:
 async def at_work(decoders: DecodePool) -> int:
     """The number of a child that is at work, as soon as there is one."""
     async with asyncio.timeout(20):
-        while not (busy := decoders._children - set(decoders._idle)):  # noqa: ASYNC110  # nobody tells
+        while not (busy := decoders._workers - set(decoders._idle)):  # noqa: ASYNC110  # nobody tells
             await asyncio.sleep(0.001)
     return busy.pop()._process.pid
 
@@ -424,12 +424,12 @@ async def test_a_turn_is_not_waited_for_without_end(
 
 async def test_a_child_whose_parent_is_away_ends_by_itself(keep: Keep) -> None:
     decoders = DecodePool(1, max_pixels=10**9)
-    child = await decoders._started()
-    job = decoders._job(keep(bomb()), "png", View(5000), inspect=False) | {"seconds": 0.2}
+    child = await decoders._start_worker()
+    job = decoders._build_job(keep(bomb()), "png", View(5000), inspect=False) | {"seconds": 0.2}
     with pytest.raises(WorkerDied):
-        await child.ask(job)
+        await child.run(job)
     assert await child._process.wait() == -signal.SIGALRM
-    idle = await decoders._started()
+    idle = await decoders._start_worker()
     idle._stdin.close()
     assert await idle._process.wait() == 0
     await decoders.close()
@@ -458,8 +458,8 @@ async def test_who_stops_waiting_leaves_no_child_at_work(keep: Keep) -> None:
         with pytest.raises(asyncio.CancelledError):
             await slow
         assert (await decoders.inspect(path, "jpg", MINI)).width == 96
-    await asyncio.gather(*decoders._endings)
-    assert decoders._children == set(decoders._idle)
+    await asyncio.gather(*decoders._closing_tasks)
+    assert decoders._workers == set(decoders._idle)
     await decoders.close()
 
 
@@ -487,7 +487,7 @@ async def test_close_at_any_moment_leaves_no_process(keep: Keep, pause: float) -
     await asyncio.sleep(pause)
     children = pids(decoders)
     await decoders.close()
-    assert not decoders._children
+    assert not decoders._workers
     assert not any(is_there(child) for child in children)
     outcomes = await asyncio.gather(*jobs, return_exceptions=True)
     assert all(isinstance(each, RuntimeError) for each in outcomes)
@@ -495,7 +495,7 @@ async def test_close_at_any_moment_leaves_no_process(keep: Keep, pause: float) -
 
 async def test_no_child_is_started_before_it_is_needed() -> None:
     decoders = DecodePool(2, max_pixels=10**6)
-    assert not decoders._children
+    assert not decoders._workers
     await decoders.close()
 
 
@@ -504,7 +504,7 @@ async def test_many_jobs_share_few_children(keep: Keep) -> None:
     paths = [keep(jpeg(96 + number, 64)) for number in range(20)]
     facts = await asyncio.gather(*(decoders.inspect(path, "jpg", MINI) for path in paths))
     assert [each.width for each in facts] == [96 + number for number in range(20)]
-    assert len(decoders._children) == 2
+    assert len(decoders._workers) == 2
     await decoders.close()
 
 
@@ -550,9 +550,9 @@ async def test_an_answer_that_is_none_counts_as_death(answer: bytes) -> None:
     )
     child = WorkerProcess(process)
     with pytest.raises(WorkerDied):
-        await child.ask({})
+        await child.run({})
     child.kill()
-    await child.end()
+    await child.wait_closed()
 
 
 TRUE: dict[str, Any] = {"width": 9, "height": 9, "exifs": {}, "position": None}

@@ -284,7 +284,7 @@ async def test_store_that_fails(short_deadlines: Command, tmp_path: Path, fault:
         assert posted.json()["type"] == "urn:imageapi:problem:store-away"
         assert [listed.status_code, tagged.status_code] == [200, 200]
         deadlines = A_TENTH.store
-        assert took < deadlines.write_seconds + deadlines.answer_seconds + 5
+        assert took < deadlines.write_seconds + deadlines.response_seconds + 5
         relay.let_go()
         relay.break_off()
         assert (await client.post(images, **upload(2))).status_code in (200, 201)

@@ -84,7 +84,7 @@ numbers = st.floats(-1000, 1000)
 def test_the_region_of_any_crop_lies_within_the_picture(
     crop: tuple[float, float, float, float], rotation: int, width: int, height: int
 ) -> None:
-    left, top, wide, high = View(100, rotation, crop).region(width, height)
+    left, top, wide, high = View(100, rotation, crop).compute_region(width, height)
     assert left >= 0
     assert top >= 0
     assert wide >= 1
@@ -96,13 +96,13 @@ def test_the_region_of_any_crop_lies_within_the_picture(
 def test_a_crop_is_of_the_turned_picture() -> None:
     # The left upper corner after each turn clockwise, in a picture of 100 by 60.
     corner = (0, 0, 10, 5)
-    assert View(100, 0, corner).region(100, 60) == (0, 0, 10, 5)
-    assert View(100, 90, corner).region(100, 60) == (0, 50, 5, 10)
-    assert View(100, 180, corner).region(100, 60) == (90, 55, 10, 5)
-    assert View(100, 270, corner).region(100, 60) == (95, 0, 5, 10)
+    assert View(100, 0, corner).compute_region(100, 60) == (0, 0, 10, 5)
+    assert View(100, 90, corner).compute_region(100, 60) == (0, 50, 5, 10)
+    assert View(100, 180, corner).compute_region(100, 60) == (90, 55, 10, 5)
+    assert View(100, 270, corner).compute_region(100, 60) == (95, 0, 5, 10)
 
 
 def test_the_cropped_part_is_what_fits_the_edge() -> None:
-    assert View(50).scale(100, 60) == 0.5
-    assert View(50, crop=(0, 0, 20, 10)).scale(100, 60) == 1
-    assert View(5, crop=(0, 0, 20, 10)).scale(100, 60) == 0.25
+    assert View(50).compute_scale(100, 60) == 0.5
+    assert View(50, crop=(0, 0, 20, 10)).compute_scale(100, 60) == 1
+    assert View(5, crop=(0, 0, 20, 10)).compute_scale(100, 60) == 0.25

@@ -143,7 +143,7 @@ async def test_records_are_reserialized_after_a_change_of_time_zone(empty: Datab
     assert not await upgrade_database(empty, paris)
     assert await upgrade_database(empty, tokyo)
     assert not await upgrade_database(empty, tokyo)
-    expected = [tokyo.text(image, None) for image in made]
+    expected = [tokyo.serialize(image, None) for image in made]
     assert [text async for text in export_records(empty, "a")] == expected
     async with empty.transaction() as connection:
         # Two changes by which they came, and two by which they were rendered.

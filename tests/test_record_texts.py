@@ -88,7 +88,7 @@ CASES = [
 
 def test_texts_change_only_together_with_their_version() -> None:
     texts = [
-        serializer.text(parse_record(each), asset_key) for serializer, each, asset_key in CASES
+        serializer.serialize(parse_record(each), asset_key) for serializer, each, asset_key in CASES
     ]
     digest = sha256("\n".join(texts).encode()).hexdigest()
     assert SERIALIZER_VERSION in DIGESTS, (
@@ -116,8 +116,8 @@ def test_what_is_serialized_stays_as_it_was(
         image = parse_record(value)
         assert repr(value) == before
         expected = repr(copy.deepcopy(image))
-        first = serializer.text(image, asset_key)
+        first = serializer.serialize(image, asset_key)
         assert repr(image) == expected
-        assert serializer.text(image, asset_key) == first
+        assert serializer.serialize(image, asset_key) == first
         image.record(ZoneInfo("Pacific/Apia"))
         assert repr(image) == expected

@@ -116,7 +116,7 @@ def place(request: pytest.FixtureRequest) -> Place:
 @pytest.fixture
 def hanging(tmp_path: Path, scratch: Path) -> Iterator[Place]:
     """A folder that does not answer when KEY is read: what is there waits to be written to."""
-    deadlines = StoreDeadlines(answer_seconds=1)
+    deadlines = StoreDeadlines(response_seconds=1)
     folder = Place(tmp_path / "pictures", scratch, deadlines=deadlines)
     path = folder.root / KEY
     path.parent.mkdir(parents=True)

@@ -609,7 +609,7 @@ async def test_decoder_that_is_killed_leaves_no_blank(
 
     async def kill() -> None:
         while True:
-            for child in decoders._children:
+            for child in decoders._workers:
                 child.kill()
             await asyncio.sleep(0)
 
@@ -634,7 +634,7 @@ async def test_upload_that_kills_its_decoder_is_unfit_not_busy(
 
     async def kill() -> None:
         while True:
-            for child in decoders._children:
+            for child in decoders._workers:
                 child.kill()
             await asyncio.sleep(0)
 

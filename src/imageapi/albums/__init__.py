@@ -1,1 +1,1 @@
-"""What people do with albums: each change of theirs one transaction and one event."""
+"""What people do with albums: each change is one transaction and one event."""

@@ -1,8 +1,8 @@
-"""Names of what is shown of a picture, and the signed paths to it.
+"""Names of renditions and originals, and the signed paths under which clients get them.
 
-A name says all that a rendition depends on, so it never comes to mean another picture. The
-signature is made with a key of the image's own: no other view can be asked for than those that
-were handed out, and no path can be guessed.
+The name of a rendition has everything that its content depends on, so what it shows never changes.
+The signature is made with a key of the image. So clients can request only the views that the
+service has offered, and paths cannot be guessed.
 """
 
 import hmac
@@ -14,7 +14,7 @@ from uuid import UUID
 
 from imageapi.imaging.views import View
 
-#: Where there is no picture to show.
+#: The path of the picture that stands in where there is none to show.
 BLANK = "/assets/blank.jpg"
 KEY_BYTES = 16
 #: The name of an original in the store, whatever its format.
@@ -28,52 +28,58 @@ _VIEW = re.compile(
 
 
 def build_rendition_name(size: str, view: View) -> str:
-    """The file name of a view in one of the sizes, such as ``mini-120-r90.jpg``."""
-    rotated = f"-r{view.rotation}" if view.rotation else ""
-    cropped = "" if view.crop is None else "-c" + "_".join(map(repr, view.crop))
-    return f"{size}-{view.longest_edge}{rotated}{cropped}.jpg"
+    """Return the file name of a view in one of the sizes, for example ``mini-120-r90.jpg``."""
+    rotation = f"-r{view.rotation}" if view.rotation else ""
+    crop = "" if view.crop is None else "-c" + "_".join(map(repr, view.crop))
+    return f"{size}-{view.longest_edge}{rotation}{crop}.jpg"
 
 
 def parse_view(name: str) -> View | None:
-    """The view that a rendition's name says; None for what is no rendition's name."""
-    parts = _VIEW.fullmatch(name)
-    if parts is None:
+    """Return the view that a rendition's name describes, None if it is no such name."""
+    match = _VIEW.fullmatch(name)
+    if match is None:
         return None
-    longest_edge, rotation, x, y, width, height = parts.groups()
+    longest_edge, rotation, x, y, width, height = match.groups()
     crop = None if x is None else (float(x), float(y), float(width), float(height))
     return View(int(longest_edge), int(rotation or 0), crop)
 
 
 def build_store_key(album_id: str, picture: UUID, name: str) -> str:
-    """Where the picture's original, or a rendition of it, lies in the store."""
+    """Return the store's key for the picture's original or one of its renditions."""
     return f"{album_id}/{picture}/{name}"
 
 
 def build_original_name(format_: str) -> str:
-    """The file name of an original in its path."""
+    """Return the file name that an original has in its path."""
     return f"{ORIGINAL}.{format_}"
 
 
 def sign(asset_key: bytes, name: str) -> str:
-    """What lets its bearer see the picture of this name: 22 characters of base64url."""
+    """Return the signature of the name, in 22 characters of base64url.
+
+    Who knows it can see the picture: the path is all that a client needs.
+    """
     digest = hmac.digest(asset_key, name.encode(), sha256)[:_SIGNATURE_BYTES]
     return urlsafe_b64encode(digest).rstrip(b"=").decode()
 
 
-def is_signed(asset_key: bytes, name: str, given: str) -> bool:
-    """Whether ``given`` is the name's signature, in a time that does not tell how nearly."""
-    return hmac.compare_digest(sign(asset_key, name).encode(), given.encode())
+def is_signed(asset_key: bytes, name: str, signature: str) -> bool:
+    """Return whether the signature is the name's.
+
+    The comparison takes the same time for every wrong signature, so it cannot be guessed in parts.
+    """
+    return hmac.compare_digest(sign(asset_key, name).encode(), signature.encode())
 
 
 def build_asset_path(album_id: str, public_id: str, asset_key: bytes, name: str) -> str:
-    """The path under which the service shows the picture of this name."""
+    """Return the signed path of the picture with this name."""
     return f"/assets/{album_id}/{public_id}/{sign(asset_key, name)}/{name}"
 
 
 def build_asset_paths(
     album_id: str, public_id: str, asset_key: bytes, views: Mapping[str, View]
 ) -> dict[str, str]:
-    """The paths of views by the name of their size."""
+    """Return the signed paths of views, by the name of their size."""
     return {
         size: build_asset_path(album_id, public_id, asset_key, build_rendition_name(size, view))
         for size, view in views.items()

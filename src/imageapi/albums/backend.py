@@ -1,4 +1,4 @@
-"""Where pictures are kept, and what looks at them: opened once, used by whoever needs them."""
+"""The database, the store and the decoders, opened once and used by all that handle pictures."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ from imageapi.storage.store import Store
 
 @dataclass(frozen=True, slots=True)
 class PictureLimits:
-    """How large a picture may be: bytes of its file, and pixels."""
+    """The largest picture that is accepted: bytes of its file, and pixels."""
 
     max_bytes: int
     max_pixels: int
@@ -18,7 +18,7 @@ class PictureLimits:
 
 @dataclass(frozen=True, slots=True)
 class Backend:
-    """What is needed to take pictures in, and to show them."""
+    """Everything that uploads and renditions need."""
 
     database: Database
     store: Store

@@ -1,4 +1,4 @@
-"""Changes that people make to the images of an album."""
+"""Changes that people make to the images of an album: tags, rotation, crop, position, trash."""
 
 from collections.abc import Callable, Collection, Mapping, Sequence
 from contextlib import AbstractAsyncContextManager
@@ -18,16 +18,16 @@ from imageapi.records.fields import MAX_TAGS
 from imageapi.records.image import Image
 from imageapi.records.tags import InvalidTag, TooManyTags, add_tags, require_not_album_id
 
-#: Versions of an image that a change is made for; None where it is made for any.
+#: The versions of an image for which a change is allowed; None allows any.
 ExpectedVersions = Collection[int] | None
 
-#: What people change of an image, as events tell it.
-_CHANGEABLE = ("rotation", "crop_x", "crop_y", "crop_w", "crop_h", "gps_html")
+#: What people can change of an image besides its tags. Events list these.
+_CHANGEABLE_FIELDS = ("rotation", "crop_x", "crop_y", "crop_w", "crop_h", "gps_html")
 
 
 @dataclass(frozen=True, slots=True)
 class ChangeResult:
-    """How many images a change was for in the end, and the album's version after it."""
+    """The album's version after a change, and how many images it changed."""
 
     version: int
     images: int
@@ -36,9 +36,9 @@ class ChangeResult:
 class Editor:
     """Changes images of one album on behalf of ``user_id``.
 
-    Each method is one transaction, and one event where anything changes. They raise ImageNotFound
-    for what the album has not or only in its trash, ImageChanged where the image's version is not
-    among those the change is for, and DatabaseUnavailable.
+    Each method is one transaction, and records one event if anything changes. It raises
+    ImageNotFound for an image that the album does not have or has in its trash, ImageChanged where
+    the image's version is none of ``versions``, and DatabaseUnavailable.
     """
 
     def __init__(
@@ -50,13 +50,13 @@ class Editor:
         self._user_id = user_id
 
     async def tag(self, public_id: UUID, tag: str, versions: ExpectedVersions) -> StoredImage:
-        """Give the image a tag, behind those it has; raises InvalidChange."""
+        """Add a tag behind those that the image has. Raises InvalidChange."""
         return await self._edit_one(
             "tag", public_id, versions, lambda image: self._add_tags(image, [tag], "tag")
         )
 
     async def untag(self, public_id: UUID, tag: str, versions: ExpectedVersions) -> StoredImage:
-        """Take a tag away from the image."""
+        """Remove a tag from the image, if it has it."""
         return await self._edit_one(
             "tag", public_id, versions, lambda image: _remove_tags(image, [tag])
         )
@@ -64,7 +64,10 @@ class Editor:
     async def tag_many(
         self, public_ids: Sequence[UUID], add: Sequence[str], remove: Sequence[str]
     ) -> ChangeResult:
-        """Take tags away from images and give them others: all of them, or none."""
+        """Remove tags from images and add others to them, to all images or none.
+
+        Raises InvalidChange.
+        """
 
         def edit(image: Image) -> None:
             _remove_tags(image, remove)
@@ -78,20 +81,23 @@ class Editor:
     async def edit(
         self, public_id: UUID, changes: Mapping[str, Any], versions: ExpectedVersions
     ) -> StoredImage:
-        """Rotate, crop, place: `edited` says how; raises InvalidChange."""
+        """Change rotation, crop and position, as `apply_changes` does. Raises InvalidChange."""
         return await self._edit_one(
             "update", public_id, versions, lambda image: apply_changes(image, changes)
         )
 
     async def delete(self, public_id: UUID, versions: ExpectedVersions) -> None:
-        """Put the image into the trash."""
+        """Move the image to the trash."""
         async with self._change_album() as change:
             image = (await change.get_images([public_id]))[0]
             _require_version(image, versions)
             await _set_deleted_at(change, "delete", public_id, datetime.now(UTC))
 
     async def restore(self, public_id: UUID, versions: ExpectedVersions) -> StoredImage:
-        """Take the image out of the trash, if it is there; raises DuplicatePicture."""
+        """Move the image out of the trash; do nothing if it is not there.
+
+        Raises DuplicatePicture if an image outside the trash has the same picture.
+        """
         async with self._change_album() as change:
             image = await change.find_image(public_id)
             if image is None:
@@ -99,9 +105,9 @@ class Editor:
             _require_version(image, versions)
             if image.deleted_at is None:
                 return image
-            same = image.digest and await change.find_by_digest(image.digest)
-            if same:
-                raise DuplicatePicture(same.public_id)
+            duplicate = image.digest and await change.find_by_digest(image.digest)
+            if duplicate:
+                raise DuplicatePicture(duplicate.public_id)
             await _set_deleted_at(change, "restore", public_id, None)
             return (await change.get_images([public_id]))[0]
 
@@ -137,17 +143,17 @@ class Editor:
         images: Sequence[StoredImage],
         edit: Callable[[Image], None],
     ) -> int:
-        """Edit the images, with one event for those that change; return how many do."""
+        """Edit the images, record one event for those that change, and return how many do."""
         rows, before, after = [], {}, {}
         for stored in images:
             image = Image.model_validate_json(stored.record)
-            was = _get_state(image)
+            old_state = _get_state(image)
             edit(image)
-            now = _get_state(image)
-            differing = [name for name, value in now.items() if value != was[name]]
-            if differing:
-                before[image.public_id] = {name: was[name] for name in differing}
-                after[image.public_id] = {name: now[name] for name in differing}
+            new_state = _get_state(image)
+            changed = [name for name, value in new_state.items() if value != old_state[name]]
+            if changed:
+                before[image.public_id] = {name: old_state[name] for name in changed}
+                after[image.public_id] = {name: new_state[name] for name in changed}
                 columns = self._serializer.build_columns(image, stored.asset_key)
                 rows.append({"public_id": stored.public_id, **columns._asdict()})
         if rows:
@@ -157,7 +163,8 @@ class Editor:
 
 
 def _get_state(image: Image) -> dict[str, Any]:
-    return {"tags": image.tags, **{name: getattr(image, name) for name in _CHANGEABLE}}
+    """Return what people can change of the image."""
+    return {"tags": image.tags, **{name: getattr(image, name) for name in _CHANGEABLE_FIELDS}}
 
 
 def _remove_tags(image: Image, tags: Sequence[str]) -> None:
@@ -172,7 +179,7 @@ def _require_version(image: StoredImage, versions: ExpectedVersions) -> None:
 async def _set_deleted_at(
     change: AlbumChange, kind: str, public_id: UUID, deleted_at: datetime | None
 ) -> None:
-    """Mark the image as deleted then, or as there where ``deleted_at`` is None."""
+    """Set the moment of the image's deletion, None for an image that is not in the trash."""
     is_deleted = deleted_at is not None
     await change.update_images([{"public_id": public_id, "deleted_at": deleted_at}])
     await change.record_event(

@@ -1,23 +1,23 @@
-"""Why a change of an album is not made.
+"""Why a change of an album is refused.
 
 ::
 
     AlbumError
-    ├── InvalidChange         can be read, but does not fit the image
-    └── Conflict            stands against what is there
+    ├── InvalidChange           its values are valid, but not for this image
+    └── Conflict                the album has something that forbids the change
         ├── PublicIdTaken       another image has the id
-        └── DuplicatePicture        another image of the album shows the same picture
+        └── DuplicatePicture    another image of the album has the same picture
 """
 
 from uuid import UUID
 
 
 class AlbumError(Exception):
-    """``str()`` is the public sentence."""
+    """``str()`` is a sentence for the client."""
 
 
 class InvalidChange(AlbumError):
-    """``field`` of the change does not fit; ``str()`` follows its name in a sentence."""
+    """A value of the change is refused; ``str()`` continues a sentence after the field's name."""
 
     def __init__(self, field: str, reason: str) -> None:
         super().__init__(reason)
@@ -25,18 +25,18 @@ class InvalidChange(AlbumError):
 
 
 class Conflict(AlbumError):
-    """Something that is there already stands against the change."""
+    """Something in the album forbids the change."""
 
 
 class PublicIdTaken(Conflict):
-    """The album has another image of this id, perhaps in its trash."""
+    """The album has another image with this id, perhaps in its trash."""
 
     def __init__(self, public_id: UUID) -> None:
         super().__init__(f"The album has another image with the id {public_id}.")
 
 
 class DuplicatePicture(Conflict):
-    """The album has the same picture as another image."""
+    """Another image of the album has the same picture."""
 
     def __init__(self, public_id: UUID) -> None:
         super().__init__(f"The album has the same picture as image {public_id}.")

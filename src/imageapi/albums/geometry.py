@@ -1,4 +1,4 @@
-"""Rotating, cropping and placing an image: what is kept of its picture, and where it was taken."""
+"""Changes an image's rotation, crop and position."""
 
 from collections.abc import Mapping
 from typing import Any
@@ -11,13 +11,13 @@ _QUARTER = 90
 
 
 def apply_changes(image: Image, changes: Mapping[str, Any]) -> None:
-    """Change the image by ``rotation``, ``crop_*`` and ``gps_html``, those that are given.
+    """Change the image's ``rotation``, ``crop_*`` and ``gps_html``, those that are in ``changes``.
 
-    A rotation turns the crop along; a crop is in pixels of the rotated image, all 0 for the whole
-    of it. Raises InvalidChange, with the bounds.
+    A rotation also rotates the crop. A crop is in pixels of the rotated image; all four 0 mean the
+    whole image. Raises InvalidChange, with the bounds, where the crop is not within the image.
     """
     if "rotation" in changes:
-        _turn_crop(image, (changes["rotation"] - image.rotation) % 360 // _QUARTER)
+        _rotate_crop(image, (changes["rotation"] - image.rotation) % 360 // _QUARTER)
         image.rotation = changes["rotation"]
     for name in _CROP:
         if name in changes:
@@ -30,18 +30,18 @@ def apply_changes(image: Image, changes: Mapping[str, Any]) -> None:
 
 
 def choose_position(*positions: list[int | float] | None) -> list[int | float] | None:
-    """The first of the positions that is known: camera, else browser, else address."""
+    """Return the first position that is not None: camera, else browser, else address."""
     return next((position for position in positions if position is not None), None)
 
 
 def compute_rotated_size(image: Image) -> tuple[int, int]:
-    """Width and height of the rotated image, in pixels."""
-    lies = image.rotation % (2 * _QUARTER) != 0
-    return (image.height, image.width) if lies else (image.width, image.height)
+    """Return width and height of the rotated image, in pixels."""
+    is_sideways = image.rotation % (2 * _QUARTER) != 0
+    return (image.height, image.width) if is_sideways else (image.width, image.height)
 
 
-def _turn_crop(image: Image, quarters: int) -> None:
-    """Turn the kept part clockwise with the picture it is of, by as many quarters."""
+def _rotate_crop(image: Image, quarters: int) -> None:
+    """Rotate the crop clockwise with the picture, by so many quarters of a turn."""
     if not _is_cropped(image):
         return
     width, height = compute_rotated_size(image)

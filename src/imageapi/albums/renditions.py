@@ -1,4 +1,7 @@
-"""Pictures out: renditions made when they are first asked for, kept, and made once."""
+"""Makes renditions when they are first requested, and stores them.
+
+If several requests need the same rendition at once, it is made once.
+"""
 
 import asyncio
 from contextlib import suppress
@@ -13,27 +16,28 @@ from imageapi.metrics import RENDITIONS
 from imageapi.single_flight import SingleFlight
 from imageapi.storage.errors import ObjectNotFound, StoreError
 
-#: So many renditions are made at once at most: each holds a connection to the database.
+#: How many renditions are made at the same time. Each holds a connection to the database.
 MAX_CONCURRENT_RENDITIONS = 2
 
 
 class Renditions:
-    """Shows views of pictures; of several who ask for the same one, one makes it.
+    """Returns views of pictures, from the store or newly made.
 
-    One may take ``seconds``, with the wait for a turn, and for what the store gives.
+    Requests for the same view share one making of it, also between processes and machines. It may
+    take ``seconds``, including the waits for a slot, for other processes and for the store.
     """
 
     def __init__(self, backend: Backend, seconds: float) -> None:
         self._backend = backend
         self._seconds = seconds
-        self._turns = asyncio.Semaphore(MAX_CONCURRENT_RENDITIONS)
-        self._making = SingleFlight[str, bytes]()
+        self._slots = asyncio.Semaphore(MAX_CONCURRENT_RENDITIONS)
+        self._flights = SingleFlight[str, bytes]()
 
-    async def show(self, album_id: str, image: StoredImage, name: str, view: View) -> bytes:
-        """The JPEG of this view; empty where it cannot be made.
+    async def get(self, album_id: str, image: StoredImage, name: str, view: View) -> bytes:
+        """Return the JPEG of this view; it is empty where the picture cannot be decoded.
 
-        Raises ObjectNotFound for an image without a picture, StoreUnavailable, DecodersBusy and
-        DatabaseUnavailable.
+        Raises ObjectNotFound for an image without a picture, DecodersBusy where it was not made in
+        time or its decoder died, StoreUnavailable and DatabaseUnavailable.
         """
         if image.picture is None:
             raise ObjectNotFound
@@ -43,36 +47,40 @@ class Renditions:
         except ObjectNotFound:
             original = build_store_key(album_id, image.picture, ORIGINAL)
             make = partial(self._make, key, original, image.format, view)
-            return await self._making.run(key, make)
+            return await self._flights.run(key, make)
 
     async def close(self) -> None:
-        """Let what is being made be done."""
-        await self._making.wait_until_idle()
+        """Wait until the renditions that are being made are done."""
+        await self._flights.wait_until_idle()
 
     async def _make(self, key: str, original: str, format_: str, view: View) -> bytes:
-        """Make and keep the rendition, unless another worker has meanwhile."""
+        """Make and store the rendition, unless another process has done so meanwhile."""
         try:
             async with (
                 asyncio.timeout(self._seconds),
-                self._turns,
+                self._slots,
                 self._backend.database.advisory_lock(key),
             ):
                 try:
                     return await self._backend.store.get(key)
                 except ObjectNotFound:
-                    rendition = await self._rendered(original, format_, view)
-                    with suppress(StoreError):  # full, say: then it is made again the next time
+                    rendition = await self._render(original, format_, view)
+                    with suppress(StoreError):  # for example full: it is made again next time
                         await self._backend.store.put(key, rendition)
                     return rendition
         except TimeoutError:
             raise DecodersBusy from None
 
-    async def _rendered(self, original: str, format_: str, view: View) -> bytes:
-        """The rendition; empty, and so kept, where it would not be fit the next time either."""
+    async def _render(self, original: str, format_: str, view: View) -> bytes:
+        """Return the rendition, empty for a picture that cannot be decoded.
+
+        The empty one is stored as well, because another try would fail in the same way. Raises
+        DecodersBusy where the decoder died or took too long: another try may succeed.
+        """
         async with self._backend.store.as_file(original) as path:
             try:
                 rendition = await self._backend.decoders.render(path, format_, view)
-            except DecodeFailed:  # it was, when it came
+            except DecodeFailed:  # its upload was decoded, so the picture is probably not the cause
                 raise DecodersBusy from None
             except InvalidPicture:
                 rendition = b""

@@ -1,4 +1,7 @@
-"""Photographs in: the picture first, its record after, and never a record without its picture."""
+"""Adds pictures to albums: first the picture is stored, then its record is written.
+
+So no record is ever without its picture.
+"""
 
 import hashlib
 import secrets
@@ -35,7 +38,7 @@ Degrees = list[int | float]
 
 @dataclass(frozen=True, slots=True)
 class UploadFields:
-    """What whoever adds a picture says of it. Positions are latitude and longitude in degrees."""
+    """What the sender says about a picture. Positions are latitude and longitude in degrees."""
 
     public_id: UUID | None = None
     tags: Sequence[str] = ()
@@ -46,7 +49,7 @@ class UploadFields:
 
 @dataclass(frozen=True, slots=True)
 class PictureContent:
-    """What can be said of a picture's bytes without decoding them."""
+    """What is known of a picture's bytes without decoding them."""
 
     format: str
     length_bytes: int
@@ -55,10 +58,13 @@ class PictureContent:
 
 
 class UploadInProgress:
-    """A picture on its way in: hashed, measured and recognised while it is written."""
+    """A picture that is being received. It is measured, hashed and recognised while it is written.
 
-    def __init__(self, incoming: StoreWriter, limit_bytes: int, picture: UUID) -> None:
-        self.open_writer = incoming
+    ``picture`` is the id under which the store will have it.
+    """
+
+    def __init__(self, writer: StoreWriter, limit_bytes: int, picture: UUID) -> None:
+        self.writer = writer
         self.picture = picture
         self._limit_bytes = limit_bytes
         self._length_bytes = 0
@@ -68,25 +74,25 @@ class UploadInProgress:
         self._sha256 = hashlib.sha256()
 
     async def write(self, chunk: bytes) -> None:
-        """Take the next bytes; raises PictureTooLarge, NotAPicture, StoreUnavailable."""
+        """Write the next bytes. Raises PictureTooLarge, NotAPicture and StoreUnavailable."""
         self._length_bytes += len(chunk)
         if self._length_bytes > self._limit_bytes:
             raise PictureTooLarge(self._limit_bytes)
         if self._format is None:
             self._head += chunk[:MAGIC_BYTES]
             if len(self._head) >= MAGIC_BYTES:
-                self._recognise()
+                self._detect_format()
         self._md5.update(chunk)
         self._sha256.update(chunk)
-        await self.open_writer.write(chunk)
+        await self.writer.write(chunk)
 
-    def content(self) -> PictureContent:
-        """What has come, now that all of it has; raises NotAPicture."""
-        format_ = self._format or self._recognise()
+    def get_content(self) -> PictureContent:
+        """Return what is known of the content, after all of it was written. Raises NotAPicture."""
+        format_ = self._format or self._detect_format()
         digest = self._sha256.digest()
         return PictureContent(format_, self._length_bytes, self._md5.hexdigest(), digest)
 
-    def _recognise(self) -> str:
+    def _detect_format(self) -> str:
         self._format = detect_format(bytes(self._head))
         if self._format is None:
             raise NotAPicture
@@ -95,7 +101,7 @@ class UploadInProgress:
 
 @dataclass(frozen=True, slots=True)
 class Uploader:
-    """Adds pictures to an album on behalf of ``user_id``; ``kind`` is that of its events."""
+    """Adds pictures to an album on behalf of ``user_id``. ``kind`` is the kind of its events."""
 
     backend: Backend
     album_id: str
@@ -103,51 +109,51 @@ class Uploader:
     kind: str = field(default="add")
 
     @asynccontextmanager
-    async def arriving(self) -> AsyncIterator[UploadInProgress]:
-        """A picture to be written and then added; thrown away where it is not."""
+    async def start_upload(self) -> AsyncIterator[UploadInProgress]:
+        """Yield an upload: write the picture to it, then `add` it.
+
+        The picture is discarded when the block ends without that. Raises StoreUnavailable.
+        """
         picture = uuid4()
         key = build_store_key(self.album_id, picture, ORIGINAL)
         with UPLOADS_UNDER_WAY.track_inprogress():
-            async with self.backend.store.open_writer(key) as incoming:
-                yield UploadInProgress(incoming, self.backend.limits.max_bytes, picture)
+            async with self.backend.store.open_writer(key) as writer:
+                yield UploadInProgress(writer, self.backend.limits.max_bytes, picture)
 
-    async def find(self, sha256: bytes) -> StoredImage | None:
-        """The image of the album with this content, unless it is in the trash."""
+    async def find_by_digest(self, sha256: bytes) -> StoredImage | None:
+        """Return the album's image with this content; None if there is none, or in the trash."""
         return await Images(self.backend.database).find_by_digest(self.album_id, sha256)
 
-    async def add(
-        self, arriving: UploadInProgress, given: UploadFields
-    ) -> tuple[StoredImage, bool]:
-        """The image of the picture, and whether it is new: the same one again is found instead.
+    async def add(self, upload: UploadInProgress, fields: UploadFields) -> tuple[StoredImage, bool]:
+        """Add the picture; return its image, and whether it is new.
 
-        Raises NotAPicture, InvalidPicture, PublicIdTaken, StoreUnavailable, DatabaseUnavailable.
+        If the album has the same picture already, return that image. Raises NotAPicture,
+        InvalidPicture, PublicIdTaken, DecodersBusy, StoreUnavailable and DatabaseUnavailable.
         """
-        image, is_new = await self._added(arriving, given)
+        image, is_new = await self._find_or_add(upload, fields)
         UPLOADS.labels("added" if is_new else "there").inc()
         return image, is_new
 
-    async def _added(
-        self, arriving: UploadInProgress, given: UploadFields
+    async def _find_or_add(
+        self, upload: UploadInProgress, fields: UploadFields
     ) -> tuple[StoredImage, bool]:
-        content = arriving.content()
-        if (there := await self.find(content.sha256)) is not None:
-            return there, False
-        await arriving.open_writer.flush()
+        content = upload.get_content()
+        if (existing := await self.find_by_digest(content.sha256)) is not None:
+            return existing, False
+        await upload.writer.flush()
         edge = self.backend.serializer.sizes["mini"]
-        facts = await self.backend.decoders.inspect(
-            arriving.open_writer.path, content.format, View(edge)
-        )
-        await arriving.open_writer.commit()
-        image = build_image(self.album_id, content, facts, given)
-        return await self._record(arriving.picture, image, content, facts)
+        facts = await self.backend.decoders.inspect(upload.writer.path, content.format, View(edge))
+        await upload.writer.commit()
+        image = build_image(self.album_id, content, facts, fields)
+        return await self._write_record(upload.picture, image, content, facts)
 
-    async def _record(
+    async def _write_record(
         self, picture: UUID, image: Image, content: PictureContent, facts: PictureFacts
     ) -> tuple[StoredImage, bool]:
-        """Write the record of a picture that is kept; let go of the picture if none comes of it.
+        """Insert the record of a stored picture; delete the picture if the insert is refused.
 
-        Where it stays unknown whether the record was written, the picture stays: an orphan can be
-        removed later, a picture that is missing cannot be brought back.
+        If we cannot know whether the commit succeeded, keep the picture: `purge` removes orphans,
+        but a lost original is lost.
         """
         backend = self.backend
         try:
@@ -157,39 +163,39 @@ class Uploader:
                 self.user_id,
                 serializer_name=backend.serializer.name,
             ) as change:
-                there = await change.find_by_digest(content.sha256)
-                if there is None:
-                    await self._require_kept(picture)
-                    added = await self._add(change, picture, image, content)
+                existing = await change.find_by_digest(content.sha256)
+                if existing is None:
+                    await self._require_stored(picture)
+                    added = await self._insert_image(change, picture, image, content)
         except PublicIdTaken:
-            await self._let_go(picture)
+            await self._delete_original(picture)
             raise
-        if there is not None:
-            await self._let_go(picture)
-            return there, False
+        if existing is not None:
+            await self._delete_original(picture)
+            return existing, False
         UPLOADED_BYTES.inc(content.length_bytes)
-        await self._keep_mini(picture, image, facts.mini)
+        await self._store_mini(picture, image, facts.mini)
         return added, True
 
-    async def _require_kept(self, picture: UUID) -> None:
-        """Raise StoreUnavailable if the picture is gone: a purge with a wrong clock took it."""
+    async def _require_stored(self, picture: UUID) -> None:
+        """Raise StoreUnavailable if the picture is gone: a `purge` with a wrong clock took it."""
         try:
             await self.backend.store.size(build_store_key(self.album_id, picture, ORIGINAL))
         except ObjectNotFound:
             raise StoreUnavailable from None
 
-    async def _let_go(self, picture: UUID) -> None:
+    async def _delete_original(self, picture: UUID) -> None:
         with suppress(StoreError):
             await self.backend.store.delete(build_store_key(self.album_id, picture, ORIGINAL))
 
-    async def _keep_mini(self, picture: UUID, image: Image, mini: bytes) -> None:
-        """Keep what was made as a proof; without it, it is made again when it is asked for."""
+    async def _store_mini(self, picture: UUID, image: Image, mini: bytes) -> None:
+        """Store the rendition that `inspect` made. If that fails, it is made again when needed."""
         view = get_view(image, self.backend.serializer.sizes["mini"])
         with suppress(StoreError):
             key = build_store_key(self.album_id, picture, build_rendition_name("mini", view))
             await self.backend.store.put(key, mini)
 
-    async def _add(
+    async def _insert_image(
         self, change: AlbumChange, picture: UUID, image: Image, content: PictureContent
     ) -> StoredImage:
         public_id = UUID(image.public_id)
@@ -204,17 +210,17 @@ class Uploader:
             digest=content.sha256,
             **self.backend.serializer.build_columns(image, asset_key)._asdict(),
         )
-        named = str(public_id)
+        name = str(public_id)
         await change.record_event(
-            self.kind, [public_id], {named: None}, {named: {"tags": image.tags}}
+            self.kind, [public_id], {name: None}, {name: {"tags": image.tags}}
         )
         return (await change.get_images([public_id]))[0]
 
 
 def build_image(
-    album_id: str, content: PictureContent, facts: PictureFacts, given: UploadFields
+    album_id: str, content: PictureContent, facts: PictureFacts, fields: UploadFields
 ) -> Image:
-    """The image of a picture that has just come."""
+    """Return the image of a new picture. Its moment of creation is now."""
     now = datetime.now(UTC)
     size = {"width": facts.width, "height": facts.height}
     infos = {
@@ -223,21 +229,21 @@ def build_image(
         "etag": content.md5,
         "format": facts.format,
         "resource_type": "image",
-        "tags": list(dict.fromkeys([album_id, *given.tags])),
+        "tags": list(dict.fromkeys([album_id, *fields.tags])),
         "type": "private",
         **size,
     }
-    if given.location is not None:
-        infos["location"] = given.location
+    if fields.location is not None:
+        infos["location"] = fields.location
     return Image.model_validate(
         {
-            "public_id": str(given.public_id or uuid4()),
+            "public_id": str(fields.public_id or uuid4()),
             "infos": infos,
             "exifs": facts.exifs,
-            "gps": choose_position(facts.position, given.gps_html, given.gps_ip),
-            "gps_ip": given.gps_ip,
+            "gps": choose_position(facts.position, fields.gps_html, fields.gps_ip),
+            "gps_ip": fields.gps_ip,
             "gps_exifs": facts.position,
-            "gps_html": given.gps_html,
+            "gps_html": fields.gps_html,
             "created_at": now.isoformat(timespec="milliseconds"),
             **size,
             "rotation": 0,

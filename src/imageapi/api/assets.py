@@ -135,7 +135,7 @@ async def _rendition_response(
     view = parse_view(picture.name)
     if view is None:
         raise NothingHere(_NO_PICTURE)
-    rendition = await renditions.show(picture.album_id, picture.image, picture.name, view)
+    rendition = await renditions.get(picture.album_id, picture.image, picture.name, view)
     if not rendition:
         return Response(_BLANK, headers=_BLANK_HEADERS, media_type="image/jpeg")
     return Response(rendition, headers=headers, media_type="image/jpeg")

@@ -90,9 +90,9 @@ async def upload_image(
     request.state.limit_bytes = uploader.backend.limits.max_bytes + MARGIN_BYTES
     gps_ip = resources.geoip.find(request.client.host if request.client else None)
     with resources.upload_limiter.slot():
-        async with uploader.arriving() as arriving:
-            fields = await read_form(request, arriving.write)
-            image, is_new = await uploader.add(arriving, _read_fields(uploader, fields, gps_ip))
+        async with uploader.start_upload() as upload:
+            fields = await read_form(request, upload.write)
+            image, is_new = await uploader.add(upload, _read_fields(uploader, fields, gps_ip))
     headers = {"Location": f"{request.url.path}/{image.public_id}"}
     return image_response(uploader.album_id, image, headers, 201 if is_new else 200)
 

@@ -1,1 +1,1 @@
-"""What a photograph is, read from its bytes."""
+"""Reads what a picture's file contains: its format, its size, its EXIF data and its pixels."""

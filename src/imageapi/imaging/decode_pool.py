@@ -1,7 +1,7 @@
-"""Pictures of strangers, decoded by processes that may die of them.
+"""Decodes pictures from strangers in worker processes, so that they cannot harm this process.
 
-libvips, libheif and their codecs are large and written in C; what breaks them breaks a child,
-and the picture is unfit. `decoder` is what runs in the child; nothing of it is loaded here.
+libvips, libheif and their codecs are large and written in C. A picture that makes them crash ends
+only a worker, and is refused. `decode_worker` is what runs in the worker; it is not imported here.
 """
 
 import asyncio
@@ -18,7 +18,7 @@ from imageapi.records.positions import is_position
 from imageapi.workers.process import WorkerDied, WorkerProcess
 
 MAX_JOBS = 200
-"""After how many jobs a child is replaced, so that what a library leaks is given back."""
+"""After so many jobs a worker is replaced, so that memory that a library leaks is freed."""
 
 _MAX_SENTENCE_CHARACTERS = 200
 
@@ -28,14 +28,19 @@ _ENVIRONMENT = {
     "VIPS_DISC_THRESHOLD": "1000g",  # no temporary files: RLIMIT_FSIZE forbids them
     "MALLOC_ARENA_MAX": "2",
 }
+_JPEG_START = b"\xff\xd8\xff"
 _MALFORMED = (KeyError, TypeError, ValueError)
-_CANNOT = "The picture cannot be decoded."
+_CANNOT_DECODE = "The picture cannot be decoded."
 _TOO_LONG = "The picture takes too long to decode."
 
 
 @dataclass(frozen=True, slots=True)
 class PictureFacts:
-    """What a picture is: pixels upright, what the camera wrote, and a JPEG of the view."""
+    """What was read from a picture.
+
+    ``width`` and ``height`` are pixels of the upright picture, ``position`` is latitude and
+    longitude in degrees, ``mini`` is a JPEG of the requested view.
+    """
 
     format: str
     width: int
@@ -46,159 +51,174 @@ class PictureFacts:
 
 
 class DecodePool:
-    """At most `count` children at work, started when first needed and kept.
+    """Decodes with at most ``count`` worker processes, which are started when needed and reused.
 
-    A picture of more than `max_pixels` is unfit, as is one that takes longer than `seconds`. So
-    long whoever comes waits for a turn, too, and is then told DecodersBusy.
+    A picture with more than ``max_pixels``, or one that takes longer than ``seconds``, is invalid.
+    ``seconds`` is also how long a call waits for a free worker before it raises DecodersBusy.
     """
 
     def __init__(self, count: int, max_pixels: int, seconds: float = 30.0) -> None:
         self._count = count
-        self._turns = asyncio.Semaphore(count)
+        self._slots = asyncio.Semaphore(count)
         self._max_pixels = max_pixels
         self._seconds = seconds
         self._idle: list[WorkerProcess] = []
-        self._children: set[WorkerProcess] = set()
-        self._endings: set[asyncio.Task[None]] = set()
-        self._closed = False
+        #: All that are not yet closed, idle or not.
+        self._workers: set[WorkerProcess] = set()
+        self._closing_tasks: set[asyncio.Task[None]] = set()
+        self._is_closed = False
 
     async def inspect(self, path: Path, format_: str, view: View) -> PictureFacts:
-        """What the picture is, with a JPEG of the view as proof that it can be decoded.
+        """Return what the picture is, with a JPEG of the view as proof that it can be decoded.
 
-        Raises InvalidPicture, DecodeFailed and DecodersBusy.
+        Raises InvalidPicture where the picture cannot be decoded within the limits, DecodeFailed
+        where a new worker died of it or it took too long, and DecodersBusy where no worker was free
+        in time, or the machine had no process or file for it.
         """
-        answer, mini = await self._asked(path, format_, view, inspect=True)
+        header, mini = await self._decode(path, format_, view, inspect=True)
         try:
-            return _parse_facts(answer, format_, self._max_pixels, mini)
+            return _parse_facts(header, format_, self._max_pixels, mini)
         except _MALFORMED:
-            raise InvalidPicture(_CANNOT) from None
+            raise InvalidPicture(_CANNOT_DECODE) from None
 
     async def render(self, path: Path, format_: str, view: View) -> bytes:
-        """A JPEG of the view in sRGB, without metadata.
+        """Return a JPEG of the view in sRGB, without metadata.
 
-        Raises what `inspect` does.
+        Raises what `inspect` raises.
         """
-        return (await self._asked(path, format_, view, inspect=False))[1]
+        return (await self._decode(path, format_, view, inspect=False))[1]
 
     async def close(self) -> None:
-        """End all children, also those at work. Returns when they are gone."""
-        self._closed = True
+        """Kill all workers, also busy ones, and wait until they are gone."""
+        self._is_closed = True
         while self._idle:
             self._retire(self._idle.pop())
-        for child in self._children:
-            child.kill()
-        for _ in range(self._count):  # whoever waits for a child, or starts one, retires it
-            await self._turns.acquire()
+        for worker in self._workers:
+            worker.kill()
+        # A call that is starting a worker or waits for one holds a slot. It sees that the pool is
+        # closed, and retires its worker before it releases the slot.
         for _ in range(self._count):
-            self._turns.release()
-        while self._endings:
-            await asyncio.wait(self._endings)
+            await self._slots.acquire()
+        for _ in range(self._count):
+            self._slots.release()
+        while self._closing_tasks:
+            await asyncio.wait(self._closing_tasks)
 
-    async def _asked(
+    async def _decode(
         self, path: Path, format_: str, view: View, *, inspect: bool
     ) -> tuple[dict[str, Any], bytes]:
-        job = self._job(path, format_, view, inspect=inspect)
-        async with self._turn():
+        """Return the header and the JPEG that a worker makes of the picture."""
+        job = self._build_job(path, format_, view, inspect=inspect)
+        async with self._hold_slot():
             try:
                 async with asyncio.timeout(self._seconds):
-                    answer, blob = await self._answered(job)
+                    header, blob = await self._run_job(job)
             except TimeoutError:
                 raise DecodeFailed(_TOO_LONG) from None
-            except OSError as error:  # no more processes, or no more files, for now
+            except OSError as error:  # the machine has no more processes or files for now
                 raise DecodersBusy from error
-        if "errno" in answer:
+        if "errno" in header:  # the worker could not open the file
             raise DecodersBusy
-        if isinstance(sentence := answer.get("unfit"), str):
+        if isinstance(sentence := header.get("invalid"), str):
             raise InvalidPicture(sentence[:_MAX_SENTENCE_CHARACTERS])
-        if not blob.startswith(b"\xff\xd8\xff"):
-            raise InvalidPicture(_CANNOT)
-        return answer, blob
+        if not blob.startswith(_JPEG_START):
+            raise InvalidPicture(_CANNOT_DECODE)
+        return header, blob
 
     @asynccontextmanager
-    async def _turn(self) -> AsyncIterator[None]:
+    async def _hold_slot(self) -> AsyncIterator[None]:
+        """Hold one of the ``count`` slots during the block. Raises DecodersBusy."""
         try:
             async with asyncio.timeout(self._seconds):
-                await self._turns.acquire()
+                await self._slots.acquire()
         except TimeoutError:
             raise DecodersBusy from None
         try:
             yield
         finally:
-            self._turns.release()
+            self._slots.release()
 
-    def _job(self, path: Path, format_: str, view: View, *, inspect: bool) -> dict[str, Any]:
+    def _build_job(self, path: Path, format_: str, view: View, *, inspect: bool) -> dict[str, Any]:
         return {
             "path": os.fspath(path.absolute()),
             "format": format_,
             "view": asdict(view),
             "inspect": inspect,
             "max_pixels": self._max_pixels,
-            "seconds": self._seconds + 1,  # should nobody be left to kill it
+            "seconds": self._seconds + 1,  # the worker ends itself if this process is gone by then
         }
 
-    async def _answered(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
-        """The answer of a child at rest, or of a new one, also where the first died of the job."""
-        self._check_open()
+    async def _run_job(self, job: dict[str, Any]) -> tuple[dict[str, Any], bytes]:
+        """Return the result of an idle worker, or of a new one. Raises DecodeFailed, OSError.
+
+        If an idle worker dies, the job is run once more by a new one: the idle one may have been
+        killed before, and only a new one that dies is probably the picture's fault.
+        """
+        self._require_open()
         if self._idle:
             with suppress(WorkerDied):
-                return await self._answered_by(self._idle.pop(), job)
+                return await self._run_on(self._idle.pop(), job)
         try:
-            return await self._answered_by(await self._started(), job)
+            return await self._run_on(await self._start_worker(), job)
         except WorkerDied:
-            self._check_open()
-            raise DecodeFailed(_CANNOT) from None
+            self._require_open()
+            raise DecodeFailed(_CANNOT_DECODE) from None
 
-    async def _answered_by(
-        self, child: WorkerProcess, job: dict[str, Any]
+    async def _run_on(
+        self, worker: WorkerProcess, job: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
-        whole = False
+        has_result = False
         try:
-            answer = await child.ask(job)
-            whole = True
-            return answer
-        finally:  # also when cancelled: a child that still works answers nobody else
-            if whole and child.jobs < MAX_JOBS and not self._closed:
-                self._idle.append(child)
+            result = await worker.run(job)
+            has_result = True
+            return result
+        finally:
+            # A worker without a result, also after a cancellation, may send it to the next job.
+            if has_result and worker.job_count < MAX_JOBS and not self._is_closed:
+                self._idle.append(worker)
             else:
-                self._retire(child)
+                self._retire(worker)
 
-    async def _started(self) -> WorkerProcess:
-        self._check_open()
-        child = await WorkerProcess.start(_WORKER_MODULE, environment=_ENVIRONMENT)
-        self._children.add(child)
-        if self._closed:
-            self._retire(child)
-        self._check_open()
-        return child
+    async def _start_worker(self) -> WorkerProcess:
+        self._require_open()
+        worker = await WorkerProcess.start(_WORKER_MODULE, environment=_ENVIRONMENT)
+        self._workers.add(worker)
+        if self._is_closed:
+            self._retire(worker)
+        self._require_open()
+        return worker
 
-    def _check_open(self) -> None:
-        if self._closed:
+    def _require_open(self) -> None:
+        if self._is_closed:
             raise RuntimeError("the decoders are closed")
 
-    def _retire(self, child: WorkerProcess) -> None:
-        """Kill the child now; `close` waits for its end."""
-        child.kill()
-        ending = asyncio.create_task(child.end())
-        self._endings.add(ending)
-        ending.add_done_callback(self._endings.discard)
-        ending.add_done_callback(lambda _: self._children.discard(child))
+    def _retire(self, worker: WorkerProcess) -> None:
+        """Kill the worker, and wait for its end in a task, which `close` waits for."""
+        worker.kill()
+        task = asyncio.create_task(worker.wait_closed())
+        self._closing_tasks.add(task)
+        task.add_done_callback(self._closing_tasks.discard)
+        task.add_done_callback(lambda _: self._workers.discard(worker))
 
 
 def _parse_facts(
-    answer: dict[str, Any], format_: str, max_pixels: int, mini: bytes
+    header: dict[str, Any], format_: str, max_pixels: int, mini: bytes
 ) -> PictureFacts:
-    """What the child says of the picture; raise one of _MALFORMED where it cannot be."""
+    """Return the facts in a worker's result. Raises one of _MALFORMED where they cannot be true.
+
+    A hostile picture may have taken over the worker, so what it says is checked.
+    """
     width, height, exifs, position = (
-        answer[name] for name in ("width", "height", "exifs", "position")
+        header[name] for name in ("width", "height", "exifs", "position")
     )
     if not (isinstance(width, int) and isinstance(height, int) and isinstance(exifs, dict)):
-        raise TypeError("not what was asked for")
+        raise TypeError("a fact has another type")
     if width < 1 or height < 1 or width * height > max_pixels:
         raise ValueError("no such size")
     if isinstance(position, str):
         raise TypeError("no position")
     if position is not None:
-        latitude, longitude = (float(each) for each in position)
+        latitude, longitude = (float(number) for number in position)
         if not is_position(latitude, longitude):
             raise ValueError("no place on Earth")
         position = [latitude, longitude]

@@ -1,7 +1,7 @@
-"""The process that decodes what strangers send: `decoding` starts it, asks it, and may kill it.
+"""The worker process that decodes pictures from strangers. `decode_pool` starts it and may kill it.
 
-It ends by itself when a job takes longer than it may. It writes no files, and has only as much
-memory as the largest picture needs.
+It ends itself when a job takes too long. It cannot write files, and its memory is limited to what
+the largest allowed picture needs.
 """
 
 import contextlib
@@ -30,15 +30,16 @@ if sys.platform != "win32":
 MAX_FRAMES = 1000
 JPEG_QUALITY = 82
 
-# Measured at 100 megapixels: AVIF with full colour takes 22 bytes of addresses per pixel, PNG of
-# 16 bits, interlaced, 21, WebP at full size 20, others less. An idle child has 140 MB.
-_ADDRESSES_BYTES = 512 * 1024**2
-_ADDRESSES_BYTES_PER_PIXEL = 24
+# Measured at 100 megapixels, in bytes of address space per pixel: AVIF with full colour 22, PNG of
+# 16 bits, interlaced, 21, WebP at full size 20, others less. An idle worker has 140 MB.
+_ADDRESS_SPACE_BYTES = 512 * 1024**2
+_ADDRESS_SPACE_BYTES_PER_PIXEL = 24
 _MAX_OPEN_FILES = 64
-_ROUNDING = 1e-6
+_ROUNDING_ERROR = 1e-6
 
-# The loaders of libvips that may be used, one at a time: it would find SVG, PDF and more itself.
-# Called by name: it would not find the one for an animated AVIF, whose brand is avis.
+# The loaders of libvips that may be used. Only one is enabled at a time, or libvips would also load
+# SVG, PDF and more. They are called by name, because libvips does not detect an animated AVIF,
+# whose brand is avis.
 _LOADERS = {
     "jpg": ("VipsForeignLoadJpeg", pyvips.Image.jpegload_source),
     "png": ("VipsForeignLoadPng", pyvips.Image.pngload_source),
@@ -48,24 +49,30 @@ _LOADERS = {
     "avif": ("VipsForeignLoadHeif", pyvips.Image.heifload_source),
 }
 _SHRINK_WHILE_DECODING = {"jpg", "webp"}
-_TURNS_SIDEWAYS = range(5, 9)  # EXIF 3.0 §4.6.5.1.6: the Orientations that swap width and height
+#: The values of Orientation that swap width and height (EXIF 3.0 §4.6.5.1.6).
+_SIDEWAYS_ORIENTATIONS = range(5, 9)
 
 
 class _Picture(Protocol):
-    """An opened picture, of which no pixel is decoded yet."""
+    """An opened picture whose pixels are not decoded yet. Width and height are those upright."""
 
     width: int
     height: int
 
-    def exif(self) -> Exif: ...
+    def read_exif(self) -> Exif:
+        """Return the EXIF data. Raises any error if there is none."""
+        ...
 
-    def shrunk(self, width: int, height: int) -> pyvips.Image:
-        """The upright picture in sRGB, shrunk into the box, to be read once from top to bottom."""
+    def shrink(self, width: int, height: int) -> pyvips.Image:
+        """Return the upright picture, shrunk to fit into the box.
+
+        Its pixels can be read once, from top to bottom.
+        """
         ...
 
 
 def main() -> None:
-    """Do the jobs that come in."""
+    """Set up the libraries, and run jobs until standard input is closed."""
     pyvips.block_untrusted_set(True)
     pyvips.operation_block_set("VipsForeignLoad", True)
     pyvips.cache_set_max(0)
@@ -73,30 +80,38 @@ def main() -> None:
     pi_heif.options.THUMBNAILS = False
     pi_heif.options.DEPTH_IMAGES = False
     pi_heif.options.AUX_IMAGES = False
-    run_job_loop(_do_job)
+    run_job_loop(_run_job)
 
 
-def _do_job(job: Job, _: bytes) -> JobResult:
+def _run_job(job: Job, _: bytes) -> JobResult:
+    """Return the facts and the JPEG of a picture.
+
+    The header is only ``invalid``, a sentence, where the picture cannot be decoded, and only
+    ``errno`` where its file cannot be opened.
+    """
     try:
         file = open(job["path"], "rb")  # noqa: PTH123, SIM115  # closed below
-    except OSError as error:  # which is no fault of the picture
+    except OSError as error:  # no fault of the picture
         return {"errno": error.errno}, b""
     try:
         with file, _limit_resources(job["max_pixels"], job["seconds"], file):
             return _decode(file, job)
-    except InvalidPicture as unfit:
-        return {"unfit": str(unfit)}, b""
-    except Exception:  # noqa: BLE001  # whatever the libraries say of it may name the file
-        return {"unfit": "The picture cannot be decoded."}, b""
+    except InvalidPicture as error:
+        return {"invalid": str(error)}, b""
+    except Exception:  # noqa: BLE001  # messages of the libraries may have the path of the file
+        return {"invalid": "The picture cannot be decoded."}, b""
 
 
 @contextlib.contextmanager
 def _limit_resources(max_pixels: int, seconds: float, file: BinaryIO) -> Iterator[None]:
-    """Within, memory is bounded, no file grows, and the process ends when the time is over."""
+    """Limit memory, forbid writing files, and end the process after ``seconds`` in the block.
+
+    The limits stay after the block, only the timer is stopped. Windows has none of them.
+    """
     if sys.platform == "win32":
         yield
         return
-    addresses_bytes = _ADDRESSES_BYTES + max_pixels * _ADDRESSES_BYTES_PER_PIXEL
+    addresses_bytes = _ADDRESS_SPACE_BYTES + max_pixels * _ADDRESS_SPACE_BYTES_PER_PIXEL
     addresses_bytes += os.fstat(file.fileno()).st_size
     _set_limit(resource.RLIMIT_AS, addresses_bytes)
     _set_limit(resource.RLIMIT_FSIZE, 0)
@@ -110,16 +125,20 @@ def _limit_resources(max_pixels: int, seconds: float, file: BinaryIO) -> Iterato
 
 
 def _set_limit(which: int, soft: int) -> None:
+    """Set the soft limit, at most to the hard one."""
     hard = resource.getrlimit(which)[1]
     if hard != resource.RLIM_INFINITY:
         soft = min(soft, hard)
-    with contextlib.suppress(ValueError, OSError):  # macOS knows no RLIMIT_AS
+    with contextlib.suppress(ValueError, OSError):  # macOS has no RLIMIT_AS
         resource.setrlimit(which, (soft, hard))
 
 
 def _decode(file: BinaryIO, job: dict[str, Any]) -> tuple[dict[str, object], bytes]:
-    """Raise whatever comes to mind to the libraries, and InvalidPicture."""
-    # Never closed by hand: libvips may still look into it, and whoever forgets it last unmaps it.
+    """Return the header and the JPEG of a result.
+
+    May raise InvalidPicture, or any exception of libvips, libheif or Pillow.
+    """
+    # Do not close the map: libvips may still read from it. It is unmapped with its last reference.
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)
     if detect_format(content[:MAGIC_BYTES]) != job["format"]:
         raise ValueError("another format")
@@ -134,20 +153,22 @@ def _decode(file: BinaryIO, job: dict[str, Any]) -> tuple[dict[str, object], byt
 
 
 def _read_facts(picture: _Picture) -> dict[str, object]:
+    """Return size, EXIF values and position; EXIF data that cannot be read is left out."""
     facts: dict[str, object] = {"exifs": {}, "position": None}
     facts |= {"width": picture.width, "height": picture.height}
     with contextlib.suppress(Exception):
-        exif = picture.exif()
+        exif = picture.read_exif()
         facts |= {"exifs": read_exif_values(exif), "position": read_exif_position(exif)}
     return facts
 
 
 def _make_jpeg(picture: _Picture, view: View) -> bytes:
-    scale = view.scale(picture.width, picture.height)
-    # Rounded up, or the shorter edge would press the longer one below what was asked for.
-    box = (math.ceil(edge * scale - _ROUNDING) for edge in (picture.width, picture.height))
-    image = picture.shrunk(*box)
-    image = _crop(image, view.region(picture.width, picture.height), picture)
+    scale = view.compute_scale(picture.width, picture.height)
+    # Round up: libvips keeps the proportions, so a shorter edge that is rounded down would make the
+    # longer one smaller than requested.
+    box = (math.ceil(edge * scale - _ROUNDING_ERROR) for edge in (picture.width, picture.height))
+    image = picture.shrink(*box)
+    image = _crop(image, view.compute_region(picture.width, picture.height), picture)
     image = image.colourspace("srgb")
     if image.hasalpha():
         image = image.flatten(background=[255, 255, 255])
@@ -160,12 +181,15 @@ def _make_jpeg(picture: _Picture, view: View) -> bytes:
 def _crop(
     image: pyvips.Image, region: tuple[float, float, float, float], picture: _Picture
 ) -> pyvips.Image:
-    """The region of the picture in the image, which is the picture shrunk."""
-    across, down = image.width / picture.width, image.height / picture.height
-    left = min(round(region[0] * across), image.width - 1)
-    top = min(round(region[1] * down), image.height - 1)
-    width = min(max(round(region[2] * across), 1), image.width - left)
-    height = min(max(round(region[3] * down), 1), image.height - top)
+    """Return the part of the image that shows the region of the picture.
+
+    The image is the shrunk picture; the region is x, y, width and height in the picture's pixels.
+    """
+    x_scale, y_scale = image.width / picture.width, image.height / picture.height
+    left = min(round(region[0] * x_scale), image.width - 1)
+    top = min(round(region[1] * y_scale), image.height - 1)
+    width = min(max(round(region[2] * x_scale), 1), image.width - left)
+    height = min(max(round(region[3] * y_scale), 1), image.height - top)
     return image.crop(left, top, width, height)
 
 
@@ -174,12 +198,13 @@ def _open(content: mmap.mmap, format_: str) -> _Picture:
 
 
 def _choose_shrink_options(image: pyvips.Image) -> dict[str, str]:
-    """How the image is shrunk: through profiles only where one says what its numbers mean.
+    """Return options of libvips that shrink the image, and convert its colours to sRGB.
 
-    Without, libvips takes eight times as long for the same colours.
+    Colour profiles are used only for an image that has one, and for CMYK. For others they would
+    take eight times as long and give the same colours.
     """
-    profiled = image.get_typeof("icc-profile-data") or image.interpretation == "cmyk"
-    profiles = {"output_profile": "srgb", "intent": "perceptual"} if profiled else {}
+    needs_profile = image.get_typeof("icc-profile-data") or image.interpretation == "cmyk"
+    profiles = {"output_profile": "srgb", "intent": "perceptual"} if needs_profile else {}
     return {"size": "down", **profiles}
 
 
@@ -192,21 +217,22 @@ class _VipsPicture:
         pyvips.operation_block_set("VipsForeignLoad", True)
         loader, load = _LOADERS[format_]
         pyvips.operation_block_set(loader, False)
-        image = load(self._source(), access="sequential")
+        image = load(self._open_source(), access="sequential")
         frames = image.get_n_pages()
         if frames > MAX_FRAMES:
             raise InvalidPicture(
                 f"The picture has {frames:,} frames; at most {MAX_FRAMES:,} are taken."
             )
         self.width, self.height = image.width, image.height
-        if image.get_typeof("orientation") and image.get("orientation") in _TURNS_SIDEWAYS:
+        if image.get_typeof("orientation") and image.get("orientation") in _SIDEWAYS_ORIENTATIONS:
             self.width, self.height = self.height, self.width
         self._exif: bytes = image.get("exif-data") if image.get_typeof("exif-data") else b""
-        self._shrinking = _choose_shrink_options(image)
-        # Let go of where the decoder shrinks: an opened WebP holds memory for all its pixels.
+        self._shrink_options = _choose_shrink_options(image)
+        # Formats that are shrunk while they are decoded are opened again then. Release the image
+        # here, because an opened WebP holds memory for all its pixels.
         self._image = None if format_ in _SHRINK_WHILE_DECODING else image
 
-    def exif(self) -> Exif:
+    def read_exif(self) -> Exif:
         if self._format == "tiff":
             self._content.seek(0)
             tiff = Image.open(self._content, formats=["TIFF"])  # type: ignore[arg-type]  # it reads
@@ -215,30 +241,36 @@ class _VipsPicture:
         exif.load(self._exif)
         return exif
 
-    def shrunk(self, width: int, height: int) -> pyvips.Image:
+    def shrink(self, width: int, height: int) -> pyvips.Image:
         if self._image is None:
-            source = self._source()
-            return pyvips.Image.thumbnail_source(source, width, height=height, **self._shrinking)
-        # Not by the source: a smaller picture that lies in the file may show something else.
-        return self._image.thumbnail_image(width, height=height, **self._shrinking)
+            source = self._open_source()
+            return pyvips.Image.thumbnail_source(
+                source, width, height=height, **self._shrink_options
+            )
+        # Not `thumbnail_source`: it may use a smaller picture in the file, which can show something
+        # else.
+        return self._image.thumbnail_image(width, height=height, **self._shrink_options)
 
-    def _source(self) -> pyvips.Source:
+    def _open_source(self) -> pyvips.Source:
         return pyvips.Source.new_from_memory(self._content)
 
 
 class _HeifPicture:
-    """A picture that libheif and libde265 read, upright as its boxes say and EXIF need not."""
+    """A picture that libheif and libde265 read.
+
+    They turn it upright by the boxes of the file; Orientation in EXIF need not agree with them.
+    """
 
     def __init__(self, content: mmap.mmap) -> None:
         self._file = pi_heif.open_heif(content[:], convert_hdr_to_8bit=True)
         self.width, self.height = self._file.size
 
-    def exif(self) -> Exif:
+    def read_exif(self) -> Exif:
         exif = Exif()
         exif.load(self._file.info["exif"])
         return exif
 
-    def shrunk(self, width: int, height: int) -> pyvips.Image:
+    def shrink(self, width: int, height: int) -> pyvips.Image:
         pixels = self._file.data
         (self.width, self.height), mode = self._file.size, self._file.mode
         image = pyvips.Image.new_from_memory(pixels, self.width, self.height, len(mode), "uchar")

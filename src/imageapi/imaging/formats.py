@@ -1,9 +1,9 @@
-"""Which format a file has, by its first bytes: what it calls itself is never asked."""
+"""Detects a file's format by its first bytes, never by its name or its declared media type."""
 
 from collections.abc import Mapping
 
 MAGIC_BYTES = 64
-"""How many of a file's first bytes are enough to tell."""
+"""How many of a file's first bytes are needed to detect its format."""
 
 MEDIA_TYPES: Mapping[str, str] = {
     "jpg": "image/jpeg",
@@ -15,7 +15,7 @@ MEDIA_TYPES: Mapping[str, str] = {
     "heif": "image/heif",
     "avif": "image/avif",
 }
-"""The formats that are read, and what each is called in HTTP (IANA media types)."""
+"""The formats that are read, and their IANA media types."""
 
 _MAGIC_NUMBERS = {
     b"\xff\xd8\xff": "jpg",
@@ -27,7 +27,7 @@ _MAGIC_NUMBERS = {
     b"II+\0": "tiff",  # BigTIFF: offsets of eight bytes
     b"MM\0+": "tiff",
 }
-# ISO/IEC 23008-12 §10: what a file promises to be. mif1 alone leaves the codec open.
+# The brands of a file (ISO/IEC 23008-12 §10). mif1 is not here: it does not name a codec.
 _BRANDS = {
     b"heic": "heic",
     b"heix": "heic",
@@ -39,9 +39,9 @@ _BRANDS = {
 
 
 def detect_format(head: bytes) -> str | None:
-    """The name of the format in MEDIA_TYPES, or None for all that is not read."""
-    for beginning, name in _MAGIC_NUMBERS.items():
-        if head.startswith(beginning):
+    """Return the format's name in MEDIA_TYPES, or None for a format that is not read."""
+    for start, name in _MAGIC_NUMBERS.items():
+        if head.startswith(start):
             return name
     if head[:4] == b"RIFF" and head[8:12] == b"WEBP":
         return "webp"
@@ -49,7 +49,10 @@ def detect_format(head: bytes) -> str | None:
 
 
 def _detect_heif_format(head: bytes) -> str | None:
-    """ISO/IEC 14496-12 §4.3: the brand that comes first among the major and the compatible."""
+    """Return the format of the first known brand, the major before the compatible ones.
+
+    ISO/IEC 14496-12 §4.3 has the layout of the box.
+    """
     box = head[: int.from_bytes(head[:4])]
     major = box[8:12]
     compatible = (box[at : at + 4] for at in range(16, len(box), 4))

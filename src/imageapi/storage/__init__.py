@@ -1,1 +1,1 @@
-"""Where pictures are stored: a folder, or a bucket of S3, Google Cloud Storage or Azure."""
+"""Stores pictures in a folder, or in a bucket of S3, Google Cloud Storage or Azure."""

@@ -1,7 +1,7 @@
-"""Pictures in a bucket of S3, Google Cloud Storage or Azure.
+"""Stores pictures in a bucket of S3, Google Cloud Storage or Azure.
 
-What comes is sent on in parts while it comes, and is there once the upload is completed; beside
-that it is written to a local file, so that it can be looked at before.
+A picture is sent to the bucket in parts while it comes in, and exists there once the upload is
+completed. It is also written to a local file, so that it can be decoded before it is stored.
 """
 
 import asyncio
@@ -30,24 +30,25 @@ from imageapi.storage.staging import (
     validate_key,
 )
 
-if TYPE_CHECKING:  # obstore has them for type checkers only
+if TYPE_CHECKING:  # obstore defines these for type checkers only
     from obstore import GetOptions
     from obstore.store import ClientConfig, RetryConfig
 
 T = TypeVar("T")
 
-_PART_BYTES = 5 * 1024**2  # the least that S3 takes
-_PARTS_AT_ONCE = 2
-_STREAMED_BYTES = 256 * 1024  # at least; what a socket gives at once comes on top
-_SCRATCH = "imageapi-incoming-"
-_MOST_RETRIES = 3
+_PART_BYTES = 5 * 1024**2  # the smallest part that S3 accepts
+_MAX_CONCURRENT_PARTS = 2
+_MIN_CHUNK_BYTES = 256 * 1024  # obstore adds what the socket returns at once
+_SCRATCH_PREFIX = "imageapi-incoming-"
+_MAX_RETRIES = 3
 
 
 def client_options(deadlines: StoreDeadlines) -> "ClientConfig":
-    """How obstore talks to a bucket.
+    """Return the options of obstore's HTTP client.
 
-    `timeout` would be for all of a stream, however slow its reader; what bounds a request is here.
-    Plain HTTP is spoken only to an endpoint that says so.
+    ``timeout`` is a day, because it would end a whole stream, also one whose reader is slow. The
+    methods of `Bucket` have a deadline for each request instead. Plain HTTP is used only where the
+    address of the endpoint says so.
     """
     return {
         "connect_timeout": timedelta(seconds=deadlines.connect_seconds),
@@ -58,13 +59,13 @@ def client_options(deadlines: StoreDeadlines) -> "ClientConfig":
 
 
 def retry_options(deadlines: StoreDeadlines) -> "RetryConfig":
-    """How often, and for how long, obstore sends a request again."""
+    """Return how often, and for how long, obstore sends a failed request again."""
     retry_timeout = timedelta(seconds=deadlines.retry_seconds)
-    return {"max_retries": _MOST_RETRIES, "retry_timeout": retry_timeout}
+    return {"max_retries": _MAX_RETRIES, "retry_timeout": retry_timeout}
 
 
 class Bucket:
-    """A store in a bucket, with a local folder for what is on its way."""
+    """A `Store` in a bucket. Local files in the folder ``scratch`` hold pictures temporarily."""
 
     def __init__(self, store: ObjectStore, scratch: Path, deadlines: StoreDeadlines) -> None:
         self._store = store
@@ -73,82 +74,84 @@ class Bucket:
 
     @asynccontextmanager
     async def open_writer(self, key: str) -> AsyncIterator[StoreWriter]:
-        """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
-        async with self._staged() as staged, self._upload(validate_key(key)) as upload:
-            yield StoreWriter(staged, self._deadlines.answer_seconds, upload.finish, upload.send)
+        """Yield a writer; the picture is discarded when the block ends without a commit."""
+        validate_key(key)
+        async with self._create_staged_file() as staged, self._start_upload(key) as upload:
+            yield StoreWriter(staged, self._deadlines.response_seconds, upload.finish, upload.send)
 
     async def put(self, key: str, content: bytes) -> None:
-        """Keep something small, whole or not at all."""
-        async with self._translate_with_timeout():
+        """Store something small, whole or not at all."""
+        async with self._request():
             await self._store.put_async(validate_key(key), content, use_multipart=False)
 
     async def get(self, key: str) -> bytes:
-        """All of it."""
-        async with self._translate_with_timeout(ObjectNotFound):
-            found = await self._store.get_async(validate_key(key))
-            return bytes(await found.bytes_async())
+        """Return the whole content. Raises ObjectNotFound."""
+        async with self._request(ObjectNotFound):
+            result = await self._store.get_async(validate_key(key))
+            return bytes(await result.bytes_async())
 
     async def stream(
         self, key: str, start: int = 0, end: int | None = None
     ) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` to before `end`, in chunks."""
+        """Yield the bytes from ``start`` up to, not including, ``end``. Raises ObjectNotFound."""
         options: GetOptions = {}
         if end is not None:
             options["range"] = (start, end)
         elif start:
             options["range"] = {"offset": start}
-        async with self._translate_with_timeout(ObjectNotFound):
-            found = await self._store.get_async(validate_key(key), options=options)
-        chunks = found.stream(_STREAMED_BYTES)
+        async with self._request(ObjectNotFound):
+            result = await self._store.get_async(validate_key(key), options=options)
+        chunks = result.stream(_MIN_CHUNK_BYTES)
         while True:
-            async with self._translate_with_timeout():
+            async with self._request():
                 chunk = await anext(chunks, None)
             if chunk is None:
                 return
             yield bytes(chunk)
 
     async def size(self, key: str) -> int:
-        """How many bytes there are."""
-        async with self._translate_with_timeout(ObjectNotFound):
+        """Return the size in bytes. Raises ObjectNotFound."""
+        async with self._request(ObjectNotFound):
             return (await self._store.head_async(validate_key(key)))["size"]
 
     async def delete(self, key: str) -> None:
-        """Have nothing under the key; some buckets mind if nothing was."""
+        """Delete the object. Some buckets raise an error if there is none; it is ignored."""
         with suppress(ObjectNotFound):
-            async with self._translate_with_timeout(ObjectNotFound):
+            async with self._request(ObjectNotFound):
                 await self._store.delete_async(validate_key(key))
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """What is kept, in no order."""
-        return list_objects(self._store, prefix, self._deadlines.answer_seconds)
+        """Yield the stored objects, in no order."""
+        return list_objects(self._store, prefix, self._deadlines.response_seconds)
 
     @asynccontextmanager
     async def as_file(self, key: str) -> AsyncIterator[Path]:
-        """A file with what was downloaded, removed at the end of the block."""
-        async with self._staged() as staged:
+        """Download the content to a file, and remove the file when the block ends."""
+        async with self._create_staged_file() as staged:
             async with aclosing(self.stream(key)) as chunks:
                 async for chunk in chunks:
                     with translate_store_errors():
-                        await self._in_thread(staged.write, chunk)
+                        await self._run_in_thread(staged.write, chunk)
             yield staged.path
 
     async def sweep(self, older_than: timedelta) -> int:
-        """Remove local files that were not written to for so long."""
+        """Remove local files that were last written so long ago; return how many."""
         with translate_store_errors():
-            return await self._in_thread(remove_stale, self._scratch, f"{_SCRATCH}*", older_than)
+            pattern = f"{_SCRATCH_PREFIX}*"
+            return await self._run_in_thread(remove_stale, self._scratch, pattern, older_than)
 
     @asynccontextmanager
-    async def _staged(self) -> AsyncIterator[StagedFile]:
-        staged = StagedFile(self._scratch / f"{_SCRATCH}{uuid4()}")
+    async def _create_staged_file(self) -> AsyncIterator[StagedFile]:
+        staged = StagedFile(self._scratch / f"{_SCRATCH_PREFIX}{uuid4()}")
         try:
             with translate_store_errors():
-                await self._in_thread(staged.open)
+                await self._run_in_thread(staged.open)
             yield staged
         finally:
-            await discard(staged, self._deadlines.answer_seconds)
+            await discard(staged, self._deadlines.response_seconds)
 
     @asynccontextmanager
-    async def _upload(self, key: str) -> AsyncIterator["_Upload"]:
+    async def _start_upload(self, key: str) -> AsyncIterator["_Upload"]:
         upload = _Upload(self._store, key, self._deadlines)
         try:
             yield upload
@@ -156,53 +159,62 @@ class Bucket:
             await upload.abort()
 
     @asynccontextmanager
-    async def _translate_with_timeout(
+    async def _request(
         self, missing: type[StoreUnavailable | ObjectNotFound] = StoreUnavailable
     ) -> AsyncIterator[None]:
-        """A block in which the bucket answers in time; raises ``missing`` and StoreUnavailable."""
+        """Limit the time of the requests in the block, and translate their errors.
+
+        Raises StoreUnavailable, and ``missing`` where the bucket has no such object.
+        """
         with translate_store_errors(missing):
-            async with asyncio.timeout(self._deadlines.answer_seconds):
+            async with asyncio.timeout(self._deadlines.response_seconds):
                 yield
 
-    async def _in_thread(self, work: Callable[..., T], *arguments: object) -> T:
-        """What the work returns, which the local disk has to answer in time."""
-        return await run_in_disk_thread(work, *arguments, seconds=self._deadlines.answer_seconds)
+    async def _run_in_thread(self, work: Callable[..., T], *arguments: object) -> T:
+        """Return what ``work`` returns in a disk thread. Raises TimeoutError and its errors."""
+        seconds = self._deadlines.response_seconds
+        return await run_in_disk_thread(work, *arguments, seconds=seconds)
 
 
 class _Upload:
-    """What obstore sends on: at once if it is small, or else in parts."""
+    """Sends a picture to the bucket: in one request if it is small, else in parts."""
 
     def __init__(self, store: ObjectStore, key: str, deadlines: StoreDeadlines) -> None:
         self._deadlines = deadlines
-        self._finishing = False
+        self._is_finishing = False
         self._writer = obstore.open_writer_async(
-            store, key, buffer_size=_PART_BYTES, max_concurrency=_PARTS_AT_ONCE
+            store, key, buffer_size=_PART_BYTES, max_concurrency=_MAX_CONCURRENT_PARTS
         )
 
     async def send(self, chunk: bytes) -> None:
-        async with self._sending():
+        """Send the next bytes. Raises StoreUnavailable."""
+        async with self._request():
             await self._writer.write(chunk)
 
     async def finish(self) -> None:
-        self._finishing = True
-        async with self._sending():
+        """Complete the upload: the object exists on return. Raises StoreUnavailable."""
+        self._is_finishing = True
+        async with self._request():
             await self._writer.close()
 
     async def abort(self) -> None:
-        """Give the parts up. obstore does so at the end of a block that raises."""
-        if self._finishing:
+        """Let the bucket delete the parts, unless the upload was finished.
+
+        obstore has no method for that. It aborts the upload when a block of its writer raises.
+        """
+        if self._is_finishing:
             return
         with suppress(_Abandoned, BaseError, OSError):
-            async with asyncio.timeout(self._deadlines.answer_seconds), self._writer:
+            async with asyncio.timeout(self._deadlines.response_seconds), self._writer:
                 raise _Abandoned
 
     @asynccontextmanager
-    async def _sending(self) -> AsyncIterator[None]:
-        """A block in which a part is sent in time; raises StoreUnavailable."""
+    async def _request(self) -> AsyncIterator[None]:
+        """Limit the time for one part, and translate errors. Raises StoreUnavailable."""
         with translate_store_errors():
             async with asyncio.timeout(self._deadlines.write_seconds):
                 yield
 
 
 class _Abandoned(Exception):
-    """Nobody told the upload to be kept."""
+    """The upload was not committed."""

@@ -1,4 +1,4 @@
-"""What folders and buckets have in common: keys, errors, and files that are not there yet."""
+"""What folders and buckets share: keys, translated errors, disk threads and staged files."""
 
 import asyncio
 import os
@@ -20,14 +20,14 @@ from obstore.store import ObjectStore
 
 from imageapi.storage.errors import ObjectNotFound, StoreUnavailable
 
-#: What is written, and handed out, at once.
+#: How much is written or yielded at once.
 CHUNK_BYTES = 1024**2
 
-#: A name within a key. None leads elsewhere.
+#: One part of a key, between slashes. It cannot be ``.`` or ``..``, so no key leaves the store.
 KEY_PART = r"(?!\.{1,2}(?:/|$))[A-Za-z0-9_.-]+"
 
 _KEY = re.compile(rf"(?!\.incoming(?:/|$)){KEY_PART}(?:/{KEY_PART})*")
-#: So many ask disks at once.
+#: How many threads may wait for disks at the same time.
 MAX_DISK_THREADS = 16
 
 _LIST_PAGE_OBJECTS = 1000
@@ -38,7 +38,7 @@ T = TypeVar("T")
 
 @dataclass(frozen=True, slots=True)
 class StoredObject:
-    """Something that a store has."""
+    """An object of a store."""
 
     key: str
     size_bytes: int
@@ -46,7 +46,10 @@ class StoredObject:
 
 
 def validate_key(key: str) -> str:
-    """The key. It is ours, so that another than we make is a mistake of this program."""
+    """Return the key; assert that it has our format.
+
+    Keys never come from clients, so an invalid one is a bug of this program.
+    """
     assert _KEY.fullmatch(key), f"not a key: {key!r}"
     return key
 
@@ -55,7 +58,10 @@ def validate_key(key: str) -> str:
 def translate_store_errors(
     missing: type[StoreUnavailable | ObjectNotFound] = StoreUnavailable,
 ) -> Iterator[None]:
-    """What the disk or the bucket raises, as an error of ours."""
+    """Translate what a disk or a bucket raises in the block.
+
+    Raises ``missing`` where there is no such file or object, and StoreUnavailable for all else.
+    """
     try:
         yield
     except _MISSING as error:
@@ -65,56 +71,59 @@ def translate_store_errors(
 
 
 async def run_in_disk_thread(work: Callable[..., T], *arguments: object, seconds: float) -> T:
-    """What `work` returns in a thread. When cancelled, return no sooner than the thread does.
+    """Return what ``work`` returns in a thread for disks, or raise its error.
 
-    So whoever is cancelled may close and remove what the thread was working on. But a disk that
-    does not answer in so many seconds is a TimeoutError; its thread is left to itself.
+    On cancellation wait for the thread first, so that the caller may close and delete what the
+    thread was using. After ``seconds`` raise TimeoutError, and abandon the thread: the disk hangs,
+    and a thread cannot be stopped.
     """
     loop = asyncio.get_running_loop()
-    running = loop.run_in_executor(_get_disk_threads(), partial(work, *arguments))
+    future = loop.run_in_executor(_get_disk_threads(), partial(work, *arguments))
     deadline = loop.time() + seconds
     is_cancelled = False
-    while not running.done() and loop.time() < deadline:
+    while not future.done() and loop.time() < deadline:
         try:
-            await asyncio.wait([running], timeout=deadline - loop.time())
+            await asyncio.wait([future], timeout=deadline - loop.time())
         except asyncio.CancelledError:
             is_cancelled = True
-    if not running.done():
-        running.cancel()  # where it has not begun; else nobody asks for what becomes of it
+    if not future.done():
+        # Stops work that has not begun. The result of work that has is not used.
+        future.cancel()
     if is_cancelled:
-        if running.done() and not running.cancelled():
-            running.exception()
+        if future.done() and not future.cancelled():
+            future.exception()  # retrieve it, or asyncio logs that it never was
         raise asyncio.CancelledError
-    if running.cancelled():
+    if future.cancelled():
         raise TimeoutError
-    return running.result()
+    return future.result()
 
 
 @cache
 def _get_disk_threads() -> ThreadPoolExecutor:
-    """Threads that may all hang, without anybody else's standing still."""
+    """Return threads of our own: if all of them hang, those of asyncio's executor still work."""
     return ThreadPoolExecutor(MAX_DISK_THREADS, "disk")
 
 
 async def list_objects(
-    store: ObjectStore, prefix: str, seconds: float | None = None
+    store: ObjectStore, prefix: str, seconds_per_page: float | None = None
 ) -> AsyncIterator[StoredObject]:
-    """What is kept under the prefix. A page may take this long."""
+    """Yield the objects under the prefix. Raises StoreUnavailable."""
     pages = store.list(prefix or None, chunk_size=_LIST_PAGE_OBJECTS)
     while True:
         with translate_store_errors():
-            async with asyncio.timeout(seconds):
+            async with asyncio.timeout(seconds_per_page):
                 page = await anext(pages, None)
         if page is None:
             return
-        for each in page:
-            yield StoredObject(each["path"], each["size"], each["last_modified"])
+        for meta in page:
+            yield StoredObject(meta["path"], meta["size"], meta["last_modified"])
 
 
 class StagedFile:
-    """A file for one's own use, until it is moved to its place or discarded.
+    """A private file that is written, and then moved to its final place or discarded.
 
-    One thread works on it at a time: one that was given up may still do so.
+    A lock lets only one thread use the file at a time, because a thread that `run_in_disk_thread`
+    abandoned may still work on it.
     """
 
     def __init__(self, path: Path) -> None:
@@ -123,12 +132,12 @@ class StagedFile:
         self._lock = Lock()
 
     def open(self) -> None:
-        """Make the file; nobody but this user may read it."""
+        """Create the file. Only this user may read it."""
         with self._lock:
             self._file = FileIO(self.path, "xb", opener=partial(os.open, mode=0o600))
 
     def write(self, content: bytes) -> None:
-        """Write all of it."""
+        """Write all of the content, behind what was written before."""
         with self._lock:
             assert self._file is not None
             rest = memoryview(content)
@@ -136,13 +145,13 @@ class StagedFile:
                 rest = rest[self._file.write(rest) :]
 
     def sync(self) -> None:
-        """Have it on the disk."""
+        """Wait until what was written is on the disk (fsync)."""
         with self._lock:
             assert self._file is not None
             os.fsync(self._file.fileno())
 
     def discard(self) -> None:
-        """Close it, and remove it where it still is."""
+        """Close the file, and delete it unless it was moved."""
         with self._lock:
             with suppress(OSError):
                 if self._file is not None:
@@ -152,15 +161,16 @@ class StagedFile:
 
 
 async def discard(staged: StagedFile, seconds: float) -> None:
-    """Have it discarded, now or, after so many seconds, when the disk answers again."""
+    """Discard the file. If the disk hangs for so long, return; the thread discards it later."""
     with suppress(TimeoutError):
         await run_in_disk_thread(staged.discard, seconds=seconds)
 
 
 class StoreWriter:
-    """A picture on its way into a store. It is for one task at a time.
+    """Writes one picture into a store. Only one task may use it at a time.
 
-    Every method raises StoreUnavailable; after that, and after `keep`, there is no more to be done.
+    Every method raises StoreUnavailable. After such an error, and after `commit`, the writer cannot
+    be used any more.
     """
 
     def __init__(
@@ -170,51 +180,61 @@ class StoreWriter:
         finish: Callable[[], Awaitable[None]],
         send: Callable[[bytes], Awaitable[None]] | None = None,
     ) -> None:
-        """``disk_seconds`` is how long the disk of the staged file may take to answer."""
+        """Write to ``staged``, and pass each chunk to ``send`` as well; ``finish`` commits.
+
+        ``disk_seconds`` is the deadline for one write to the staged file.
+        """
         self._staged = staged
         self._disk_seconds = disk_seconds
         self._finish = finish
         self._send = send
-        self._waiting = bytearray()
-        self._usable = True
+        self._buffer = bytearray()
+        self._is_usable = True
 
     @property
     def path(self) -> Path:
-        """The file that holds what was written, once it is `flushed` and until it is kept."""
+        """The file that has what was written, after a `flush` and before `commit`."""
         return self._staged.path
 
     async def write(self, chunk: bytes) -> None:
-        """Take what comes next. It may wait in memory until there is 1 MiB of it."""
-        self._waiting += chunk
-        if len(self._waiting) >= CHUNK_BYTES:
+        """Append the chunk. Less than 1 MiB may stay in memory until the next call."""
+        self._buffer += chunk
+        if len(self._buffer) >= CHUNK_BYTES:
             await self.flush()
 
     async def flush(self) -> Path:
-        """The file, with all that was written until now in it."""
-        if not self._usable:
+        """Write the rest of the buffer to the file, and return the file's path."""
+        if not self._is_usable:
             raise StoreUnavailable
-        self._usable = False  # what fails or is cancelled half way cannot be taken up again
-        waiting, self._waiting = bytes(self._waiting), bytearray()
-        if waiting:
+        self._is_usable = False  # a write that fails or is cancelled half way cannot be continued
+        content, self._buffer = bytes(self._buffer), bytearray()
+        if content:
             with translate_store_errors():
-                await run_in_disk_thread(self._staged.write, waiting, seconds=self._disk_seconds)
+                await run_in_disk_thread(self._staged.write, content, seconds=self._disk_seconds)
             if self._send is not None:
-                await self._send(waiting)
-        self._usable = True
+                await self._send(content)
+        self._is_usable = True
         return self.path
 
     async def commit(self) -> None:
-        """Have all of it under the key, durable. When cancelled: whole or not at all."""
+        """Store what was written under the key; it is durable on return.
+
+        If this is cancelled, the store has all of the picture or none of it.
+        """
         await self.flush()
-        self._usable = False
+        self._is_usable = False
         await self._finish()
 
 
 def remove_stale(folder: Path, pattern: str, older_than: timedelta) -> int:
-    """Remove the folder's files of such names that were not written to for so long."""
+    """Remove the folder's files of the pattern that were last written so long ago.
+
+    Return how many. Files that cannot be removed are skipped: they may belong to another user, or
+    be gone already.
+    """
     count = 0
     for path in folder.glob(pattern):
-        with suppress(OSError):  # another's, or gone by itself
+        with suppress(OSError):
             if path.stat().st_mtime < time() - older_than.total_seconds():
                 path.unlink()
                 count += 1

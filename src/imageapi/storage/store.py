@@ -1,8 +1,8 @@
-"""Where pictures are kept: a folder, or a bucket of S3, Google Cloud Storage or Azure.
+"""The interface of a store of pictures, and how to open one from its address.
 
-Keys are this service's own, such as ``album/uuid/name.jpg``. What is under a key is whole: it comes
-there at once, after it was written elsewhere, and of two that come at the same time one wins.
-Whatever a disk or a bucket may raise comes out as StoreUnavailable or ObjectNotFound.
+Keys are this program's own, for example ``album/uuid/name.jpg``. What is under a key is always
+complete: it is written elsewhere first and appears at once. If two writers use the same key at the
+same time, one of them wins. Errors of disks and buckets become StoreUnavailable or ObjectNotFound.
 """
 
 import re
@@ -25,7 +25,7 @@ from imageapi.storage.staging import KEY_PART, StoredObject, StoreWriter
 __all__ = ["Store", "StoreWriter", "StoredObject", "open_store"]
 
 _URL = re.compile(r"[A-Za-z][A-Za-z0-9+.-]+:.*", re.DOTALL)  # a drive of Windows is one letter
-_BUCKET = re.compile(rf"(?:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(?:/{KEY_PART})*/?")
+_BUCKET_URL = re.compile(rf"(?:s3|gs|az)://[A-Za-z0-9][A-Za-z0-9._-]*(?:/{KEY_PART})*/?")
 _QUOTED = re.compile(r"""(["'`]).*\1""")
 
 
@@ -33,58 +33,61 @@ class Store(Protocol):
     """A folder or a bucket.
 
     Every method raises StoreUnavailable where the store misses one of the `StoreDeadlines`,
-    refuses or is full.
+    refuses, or is full.
     """
 
     def open_writer(self, key: str) -> AbstractAsyncContextManager[StoreWriter]:
-        """A picture on its way: thrown away at the end of the block, unless it was told `keep`."""
+        """Yield a writer; the picture is discarded when the block ends without a commit."""
 
     async def put(self, key: str, content: bytes) -> None:
-        """Keep something small, whole or not at all. It is durable on return."""
+        """Store something small, whole or not at all. It is durable on return."""
 
     async def get(self, key: str) -> bytes:
-        """All of something small. Raises ObjectNotFound."""
+        """Return the whole content of something small. Raises ObjectNotFound."""
 
     def stream(
         self, key: str, start: int = 0, end: int | None = None
     ) -> AsyncGenerator[bytes, None]:
-        """The bytes from `start` to before `end`, in chunks of at most 1 MiB.
+        """Yield the bytes from ``start`` up to, not including, ``end``, in chunks of at most 1 MiB.
 
-        `start` is 0 or within the content, `end` after it. Raises ObjectNotFound at the first
-        chunk.
+        ``start`` is 0 or within the content, and ``end`` is greater. Raises ObjectNotFound at the
+        first chunk.
         """
 
     async def size(self, key: str) -> int:
-        """How many bytes there are. Raises ObjectNotFound."""
+        """Return the size in bytes. Raises ObjectNotFound."""
 
     async def delete(self, key: str) -> None:
-        """Have nothing under the key, also where nothing was."""
+        """Delete the object if it exists."""
 
     def list(self, prefix: str = "") -> AsyncIterator[StoredObject]:
-        """What is kept, in no order. The prefix is whole parts: ``a/b`` is none of ``a/bc``."""
+        """Yield the stored objects, in no order.
+
+        The prefix is whole parts of keys: ``a/b`` does not match ``a/bc``.
+        """
 
     def as_file(self, key: str) -> AbstractAsyncContextManager[Path]:
-        """A file with the content, to be read within the block and not changed.
+        """Yield the path of a file with the content, valid within the block.
 
-        Raises ObjectNotFound.
+        Do not change the file: it may be the stored one. Raises ObjectNotFound.
         """
 
     async def sweep(self, older_than: timedelta) -> int:
-        """Remove what killed processes left half written on this machine; how many there were.
+        """Remove unfinished files that killed processes left on this machine; return how many.
 
-        Parts that they left in a bucket are for a lifecycle rule of the bucket, such as S3's
-        ``AbortIncompleteMultipartUpload``.
+        Unfinished uploads in a bucket are not removed here. A lifecycle rule of the bucket does
+        that, for example ``AbortIncompleteMultipartUpload`` of S3.
         """
 
 
 def open_store(
     address: str | Path, scratch: Path | None = None, deadlines: StoreDeadlines | None = None
 ) -> Store:
-    """The store in a folder, made where it is missing, or at s3://, gs:// or az://.
+    """Return the store at the address: a folder, or a URL with s3://, gs:// or az://.
 
-    A bucket's credentials, endpoint and region are those of the usual environment variables. It is
-    not contacted here. `scratch` is a folder for files on their way to or from a bucket, by default
-    the system's for temporary files. Raises InvalidStore.
+    A missing folder is created. A bucket is not contacted; its credentials, endpoint and region
+    come from the usual environment variables. ``scratch`` is the folder for temporary files on the
+    way to and from a bucket, by default the system's. Raises InvalidStore.
     """
     deadlines = deadlines or StoreDeadlines()
     if isinstance(address, str) and _URL.fullmatch(address):
@@ -103,7 +106,7 @@ def _open_folder(path: Path, deadlines: StoreDeadlines) -> Folder:
 
 
 def _open_bucket(url: str, scratch: Path, deadlines: StoreDeadlines) -> Bucket:
-    if not _BUCKET.fullmatch(url):
+    if not _BUCKET_URL.fullmatch(url):
         raise InvalidStore(
             "must be a folder, or s3://bucket/prefix, gs://bucket/prefix or az://container/prefix, "
             "without user, port, query and fragment"

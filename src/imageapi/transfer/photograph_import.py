@@ -104,13 +104,13 @@ class PhotographImporter:
         """
         with await asyncio.to_thread(_open_file, path) as file:
             digest = await asyncio.to_thread(self._compute_digest, file)
-            if await self._uploader.find(digest) is not None:
+            if await self._uploader.find_by_digest(digest) is not None:
                 return False
             file.seek(0)
-            async with self._uploader.arriving() as arriving:
+            async with self._uploader.start_upload() as upload:
                 while chunk := await asyncio.to_thread(file.read, CHUNK_BYTES):
-                    await arriving.write(chunk)
-                _, is_new = await self._uploader.add(arriving, UploadFields(tags=tags))
+                    await upload.write(chunk)
+                _, is_new = await self._uploader.add(upload, UploadFields(tags=tags))
                 return is_new
 
     def _compute_digest(self, file: BufferedReader) -> bytes:

@@ -16,7 +16,7 @@ async def upgrade_database(database: Database, serializer: RecordSerializer) -> 
     """
 
     def serialize(record: str, asset_key: bytes | None) -> str:
-        return serializer.text(parse_record(json.loads(record)), asset_key)
+        return serializer.serialize(parse_record(json.loads(record)), asset_key)
 
     has_migrated = await migrate(database)
     count = await reserialize(database, serializer.name, serialize)

@@ -1,1 +1,1 @@
-"""Processes of our own: one side asks, the other does the jobs."""
+"""Worker processes of our own: the parent starts and stops them, and sends them jobs."""

@@ -1,7 +1,8 @@
-"""The side of a child: it does the jobs that `child.Child` asks for.
+"""The worker's side: runs the jobs that `process.WorkerProcess` sends.
 
-Each job is a JSON object behind its length in four bytes, followed by as many bytes as its `blob`
-says; so is each answer. A child ends with its standard input, so none outlives its parent.
+A job is a JSON object, preceded by its length in four bytes and followed by as many bytes as its
+``blob`` says. A result has the same form. A worker ends when its standard input is closed, so none
+outlives its parent.
 """
 
 import json
@@ -14,18 +15,20 @@ Job = dict[str, Any]
 JobResult = tuple[dict[str, object], bytes]
 
 
-def run_job_loop(do: Callable[[Job, bytes], JobResult]) -> None:
-    """Do the jobs that come in, one after the other, until no more can come."""
-    answers = os.fdopen(os.dup(1), "wb")
-    os.dup2(2, 1)  # nothing that a library prints is taken for an answer
+def run_job_loop(run_job: Callable[[Job, bytes], JobResult]) -> None:
+    """Run jobs one after the other, until standard input is closed."""
+    results = os.fdopen(os.dup(1), "wb")
+    # From here on standard output is standard error: what a library prints must not be read as a
+    # result.
+    os.dup2(2, 1)
     while length := int.from_bytes(sys.stdin.buffer.read(4)):
         job = json.loads(sys.stdin.buffer.read(length))
-        header, blob = do(job, sys.stdin.buffer.read(job["blob"]))
-        answers.write(frame_message(header, blob))
-        answers.flush()
+        header, blob = run_job(job, sys.stdin.buffer.read(job["blob"]))
+        results.write(frame_message(header, blob))
+        results.flush()
 
 
 def frame_message(header: dict[str, Any], blob: bytes) -> bytes:
-    """What goes through the pipe, either way."""
+    """Return the bytes of a job or a result, as they are sent through the pipe."""
     text = json.dumps(header | {"blob": len(blob)}).encode()
     return len(text).to_bytes(4) + text + blob

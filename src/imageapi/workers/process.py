@@ -1,4 +1,4 @@
-"""The parent's side: a child process that does jobs, one at a time, and may die of them."""
+"""The parent's side: starts a worker process, sends it one job at a time, and may kill it."""
 
 import asyncio
 import json
@@ -15,16 +15,16 @@ MAX_HEADER_BYTES = 1024**2
 MAX_BLOB_BYTES = 64 * 1024**2
 
 _BUFFER_BYTES = 1024**2
-_KEPT_PREFIXES = ("LD_LIBRARY_PATH", "DYLD_", "SYSTEMROOT")
+_INHERITED_PREFIXES = ("LD_LIBRARY_PATH", "DYLD_", "SYSTEMROOT")
 _MALFORMED = (KeyError, TypeError, ValueError)
 
 
 class WorkerDied(Exception):
-    """The child ended without an answer, or its answer is none."""
+    """The worker ended without a result, or what it sent is no result."""
 
 
 class WorkerProcess:
-    """A process that does one job at a time."""
+    """A process that runs one job at a time."""
 
     def __init__(self, process: asyncio.subprocess.Process) -> None:
         assert process.stdin is not None
@@ -32,15 +32,16 @@ class WorkerProcess:
         self._process = process
         self._stdin = process.stdin
         self._stdout = process.stdout
-        self.jobs = 0
+        #: How many jobs it was sent.
+        self.job_count = 0
 
     @classmethod
     async def start(
         cls, module: str, *arguments: str, environment: Mapping[str, str] | None = None
     ) -> Self:
-        """Start the module, with no more of this process's environment than it takes to start.
+        """Start a process that runs the module. Raises OSError.
 
-        Raises OSError.
+        It gets only those of our environment variables that Python needs to start, so no secrets.
         """
         return cls(
             await asyncio.create_subprocess_exec(
@@ -48,15 +49,18 @@ class WorkerProcess:
                 stdin=asyncio.subprocess.PIPE,
                 stdout=asyncio.subprocess.PIPE,
                 stderr=asyncio.subprocess.DEVNULL,
-                env={**(environment or {}), **_get_kept_variables()},
-                start_new_session=True,  # Ctrl-C at the terminal is for the parent
+                env={**(environment or {}), **_get_inherited_variables()},
+                start_new_session=True,  # Ctrl-C at the terminal must reach only the parent
                 limit=_BUFFER_BYTES,
             )
         )
 
-    async def ask(self, job: Mapping[str, Any], blob: bytes = b"") -> tuple[dict[str, Any], bytes]:
-        """The answer's header and blob. Raises Died."""
-        self.jobs += 1
+    async def run(self, job: Mapping[str, Any], blob: bytes = b"") -> tuple[dict[str, Any], bytes]:
+        """Send the job, and return the header and the blob of its result. Raises WorkerDied.
+
+        After WorkerDied or a cancellation, kill the worker: it may still send that result.
+        """
+        self.job_count += 1
         try:
             self._stdin.write(frame_message(dict(job), blob))
             await self._stdin.drain()
@@ -66,24 +70,28 @@ class WorkerProcess:
             )
             return header, await self._read(header["blob"], MAX_BLOB_BYTES)
         except (EOFError, OSError, RuntimeError, *_MALFORMED):
-            # RuntimeError: nested too deeply, or uvloop's for the pipe of a child that ended.
+            # RuntimeError: the JSON is nested too deeply, or uvloop found the worker's pipe closed.
             raise WorkerDied from None
 
     async def _read(self, length: int, limit: int = 4) -> bytes:
+        """Read so many bytes. Raises ValueError beyond the limit, EOFError."""
         if not 0 <= length <= limit:
             raise ValueError("too long")
         return await self._stdout.readexactly(length)
 
     def kill(self) -> None:
-        """End it, whatever it does."""
-        # Not by `Process.kill`: that may reap a child that has ended before asyncio does, which
-        # then says on standard error that it knows no such process.
+        """Kill the process, whatever it is doing."""
+        # `Process.kill` may reap a process that has just ended before asyncio does; asyncio then
+        # prints to standard error that it does not know the process.
         if self._process.returncode is None:
             with suppress(ProcessLookupError):
                 os.kill(self._process.pid, signal.SIGKILL)
 
-    async def end(self) -> None:
-        """Return when it is gone and its pipes are closed: killed before, and asked by nobody."""
+    async def wait_closed(self) -> None:
+        """Wait for the process to exit, and close its pipes.
+
+        Call `kill` first; no `run` may be pending.
+        """
         self._stdin.close()
         with suppress(OSError):
             while await self._stdout.read(2**16):
@@ -92,15 +100,18 @@ class WorkerProcess:
 
 
 def count_cores() -> int:
-    """How many cores this process may use, which may be fewer than there are."""
+    """Return how many cores this process may use, which may be fewer than the machine has."""
     if hasattr(os, "sched_getaffinity"):
         return len(os.sched_getaffinity(0))
     return os.cpu_count() or 1
 
 
 def _refuse_constant(constant: str) -> None:
+    """Raise ValueError for NaN and infinity, which JSON does not have."""
     raise ValueError(constant)
 
 
-def _get_kept_variables() -> dict[str, str]:
-    return {name: value for name, value in os.environ.items() if name.startswith(_KEPT_PREFIXES)}
+def _get_inherited_variables() -> dict[str, str]:
+    return {
+        name: value for name, value in os.environ.items() if name.startswith(_INHERITED_PREFIXES)
+    }
