@@ -249,6 +249,22 @@ async def test_so_many_lists_are_kept_and_no_more(
     await lists.close()
 
 
+async def test_list_is_found_too_long_once_for_each_version(
+    app: FastAPI, album: str, add: AddRecords, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    cache = UntaggedCache(app.state.resources.database)
+    await add([record(album, 0)])
+    with monkeypatch.context() as shorter:
+        shorter.setattr(untagged_cache, "MAX_LIST_BYTES", 10)
+        assert await cache.find_list(album) is None
+    assert await cache.find_list(album) is None  # not read again
+    texts = await add([record(album, 1)])
+    cached = await cache.find_list(album)
+    assert cached is not None
+    assert texts[0].encode() in cached.text
+    await cache.close()
+
+
 async def test_large_list_is_sent_bit_by_bit(
     app: FastAPI, client: httpx.AsyncClient, album: str, add: AddRecords, may: TokenFor
 ) -> None:

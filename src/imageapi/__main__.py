@@ -1,4 +1,4 @@
-"""``python -m imageapi``."""
+"""Runs the command line as ``python -m imageapi``."""
 
 from imageapi.cli import main
 

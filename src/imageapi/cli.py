@@ -1,7 +1,8 @@
-"""The command line: names, options and help. What a command does is in `imageapi.commands`.
+"""The command line: names, options and help texts. `imageapi.commands` has what each command does.
 
-Exit status 0 done, 1 refused, 2 used wrongly. What a command answers goes to standard output,
-everything else to standard error. Nothing here may import a large library: see `imageapi.commands`.
+The exit status is 0 for success, 1 for a failure, 2 for wrong usage or settings. The result of a
+command goes to standard output, everything else to standard error. This module must not import a
+large library: see `imageapi.commands`.
 """
 
 import os
@@ -19,32 +20,35 @@ from imageapi.auth.claims import ABILITIES
 from imageapi.records.ids import ALBUM_ID
 from imageapi.terminal import make_printable
 
-#: What typer raises where a command is used wrongly; its own name for it is private.
+#: The error that typer raises for wrong usage. Typer does not export it by a public name.
 UsageError = cast("type[Exception]", typer.BadParameter.__mro__[1])
 
 app = typer.Typer(pretty_exceptions_enable=False, rich_markup_mode=None)
 
-_LIFETIME = re.compile(r"([1-9]\d{0,5})([smhd])")
+_DURATION = re.compile(r"([1-9]\d{0,5})([smhd])")
 _UNITS = {"s": "seconds", "m": "minutes", "h": "hours", "d": "days"}
 
 
 def main() -> None:
-    """Run a command; what may be expected to go wrong is one line, without a stack trace."""
+    """Run the command of ``sys.argv`` and exit with its status.
+
+    An error is printed as one line without a stack trace, which could quote secrets or records.
+    """
     try:
         status = app(standalone_mode=False)
         sys.exit(status if isinstance(status, int) else 0)
     except UsageError as error:
         _fail_usage(error)
     except BrokenPipeError:
-        # The reader has left; Python must not flush to it once more at its end.
+        # The reader of our output has gone. Replace the file, or Python's flush at exit would fail.
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         sys.exit(1)
-    except Exception as error:  # noqa: BLE001 - a stack quotes what was in its hands
+    except Exception as error:  # noqa: BLE001 - printed as one line
         _fail(*commands.failures.explain(error))
 
 
 def _fail_usage(error: Any) -> None:
-    """Say what is wrong with how a command was used, and where to read how it is."""
+    """Print what is wrong with the usage, and the command that prints the right usage; exit."""
     command = "imageapi" if error.ctx is None else error.ctx.command_path
     message = make_printable(error.format_message()).rstrip(".")
     typer.echo(f"imageapi: {message[:1].lower()}{message[1:]}\nTry: {command} --help", err=True)
@@ -52,12 +56,12 @@ def _fail_usage(error: Any) -> None:
 
 
 def _examples(*lines: str) -> str:
-    """What stands below a command's help, each line as it is."""
+    """Return the text below a command's help. Its first character keeps typer from wrapping it."""
     return "\n".join(("\b", "Examples:", *(f"  {line}" for line in lines)))
 
 
-def _version(*, is_asked: bool) -> None:
-    if is_asked:
+def _print_version(*, is_requested: bool) -> None:
+    if is_requested:
         typer.echo(f"imageapi {__version__}")
         raise typer.Exit
 
@@ -73,11 +77,11 @@ def _version(*, is_asked: bool) -> None:
 )
 def about(
     context: typer.Context,
-    version: Annotated[  # noqa: ARG001 - its callback answers
+    version: Annotated[  # noqa: ARG001 - its callback prints
         bool,
         typer.Option(
             "--version",
-            callback=lambda value: _version(is_asked=value),
+            callback=lambda value: _print_version(is_requested=value),
             is_eager=True,
             help="Say which version this is.",
         ),
@@ -98,28 +102,28 @@ def _fail(line: str, status: int) -> None:
     sys.exit(status)
 
 
-def _album_id(value: str | None) -> str | None:
+def _check_album_id(value: str | None) -> str | None:
     if value is not None and ALBUM_ID.fullmatch(value) is None:
         raise typer.BadParameter("an album's id is 1 to 64 of A-Z a-z 0-9 _ -")
     return value
 
 
-def _ability(values: list[str]) -> list[str]:
+def _check_abilities(values: list[str]) -> list[str]:
     for value in values:
         if value not in ABILITIES:
             raise typer.BadParameter(f"{value!r} is none of {', '.join(ABILITIES)}")
     return values
 
 
-def _lifetime(value: str) -> timedelta:
-    parts = _LIFETIME.fullmatch(value)
+def _parse_duration(value: str) -> timedelta:
+    parts = _DURATION.fullmatch(value)
     if parts is None:
         raise typer.BadParameter("a whole number and s, m, h or d, such as 4h")
     return timedelta(**{_UNITS[parts[2]]: int(parts[1])})
 
 
 AlbumArgument = Annotated[
-    str, typer.Argument(metavar="ALBUM", callback=_album_id, help="The album's id.")
+    str, typer.Argument(metavar="ALBUM", callback=_check_album_id, help="The album's id.")
 ]
 
 
@@ -136,7 +140,9 @@ def serve(
     workers: Annotated[int, typer.Option(min=1, max=256, help="How many processes.")] = 1,
     show_curl: Annotated[
         str | None,
-        typer.Option(metavar="ALBUM", callback=_album_id, help="Print how to list this album."),
+        typer.Option(
+            metavar="ALBUM", callback=_check_album_id, help="Print how to list this album."
+        ),
     ] = None,
 ) -> None:
     """Run the service until it is stopped.
@@ -167,7 +173,7 @@ def import_(
         str | None,
         typer.Option(
             metavar="ID",
-            callback=_album_id,
+            callback=_check_album_id,
             help="Where photographs go; of records, those of other albums are refused.",
         ),
     ] = None,
@@ -211,13 +217,14 @@ def token(
         list[str],
         typer.Option(
             metavar="ABILITY",
-            callback=_ability,
+            callback=_check_abilities,
             autocompletion=lambda: list(ABILITIES),
             help=f"What it lets its holder do; repeatable: {', '.join(ABILITIES)}.",
         ),
     ] = ["image_list"],  # noqa: B006 - typer copies it
     expires_in: Annotated[
-        timedelta, typer.Option(parser=_lifetime, metavar="4h", help="For how long: s, m, h or d.")
+        timedelta,
+        typer.Option(parser=_parse_duration, metavar="4h", help="For how long: s, m, h or d."),
     ] = "4h",  # type: ignore[assignment]  # typer parses the default too
     user: Annotated[UUID | None, typer.Option(help="Whom it is for; else somebody new.")] = None,
 ) -> None:
@@ -232,7 +239,8 @@ def token(
 @app.command(epilog=_examples("imageapi purge", "imageapi purge --older-than 90d"))
 def purge(
     older_than: Annotated[
-        timedelta, typer.Option(parser=_lifetime, metavar="30d", help="How long ago: s, m, h or d.")
+        timedelta,
+        typer.Option(parser=_parse_duration, metavar="30d", help="How long ago: s, m, h or d."),
     ] = "30d",  # type: ignore[assignment]  # typer parses the default too
 ) -> None:
     """Empty the trash of what is old.

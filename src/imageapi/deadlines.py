@@ -1,4 +1,4 @@
-"""How long the service waits for others: what `create_app` passes down."""
+"""How long the service waits for the database, the store and clients."""
 
 from dataclasses import dataclass, field
 
@@ -8,14 +8,15 @@ from imageapi.storage.deadlines import StoreDeadlines
 
 @dataclass(frozen=True, slots=True)
 class Deadlines:
-    """Deadlines in seconds; the defaults are those of the service, tests have shorter ones.
+    """Deadlines in seconds. The defaults are those of production; tests pass shorter ones.
 
-    Those of a connection, which belong to the server, are in `imageapi.http.connection_limits`.
+    `create_app` passes them down. `imageapi.http.connection_limits` has the deadlines of a client's
+    connection, because uvicorn creates its protocol.
     """
 
     database: DatabaseDeadlines = field(default_factory=DatabaseDeadlines)
     store: StoreDeadlines = field(default_factory=StoreDeadlines)
-    #: A request's body, beside a second for each `MIN_BYTES_PER_SECOND` of it.
+    #: For the body of a request, plus one second for each `MIN_BYTES_PER_SECOND` bytes of it.
     body_seconds: float = 10
-    #: A rendition, with the wait for a turn, and for what the store gives.
+    #: For making a rendition, including the wait for a free slot and for the store.
     rendition_seconds: float = 60

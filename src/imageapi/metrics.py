@@ -1,8 +1,8 @@
-"""What the service counts, for Prometheus. docs/operating.md says what each of them means.
+"""The metrics of the service, for Prometheus. docs/operating.md explains each of them.
 
-No label holds what a client sent: routes are names of functions, types those of docs/problems.md.
-With several workers each counts in files of a folder that they share, and any of them answers for
-all (`share_between_workers`).
+No label contains text from a client: routes are names of functions, types those of
+docs/problems.md. Several workers count in files of a shared folder, so that each of them can report
+the counts of all (`share_between_workers`).
 """
 
 import os
@@ -23,9 +23,9 @@ from prometheus_client import (
 )
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
-#: What the library looks for, when it is imported.
+#: The environment variable in which the library looks for the folder, when it is imported.
 _SHARED = "PROMETHEUS_MULTIPROC_DIR"
-_LIVE = re.compile(r"gauge_live\w+_(\d+)\.db")
+_LIVE_GAUGE = re.compile(r"gauge_live\w+_(\d+)\.db")
 
 REQUESTS = Counter("imageapi_requests", "Requests answered", ["route", "status"])
 REQUEST_SECONDS = Histogram(
@@ -55,19 +55,19 @@ ISSUER_FETCHES = Counter("imageapi_issuer_fetches", "Asking for the issuer's key
 
 
 def format_metrics() -> bytes:
-    """Everything counted so far, by all workers, in Prometheus' text format 0.0.4."""
+    """Return the counts of all workers in Prometheus' text format 0.0.4."""
     folder = os.environ.get(_SHARED)
     if folder is None:
         return generate_latest(REGISTRY)
     _drop_dead_workers(Path(folder))
     registry = CollectorRegistry()
-    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library's own
+    MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types
     return generate_latest(registry)
 
 
 @contextmanager
 def share_between_workers() -> Iterator[None]:
-    """Let processes that are started within count together."""
+    """Let the processes that are started in the block count together."""
     folder = tempfile.mkdtemp(prefix="imageapi-metrics-")
     os.environ[_SHARED] = folder
     try:
@@ -77,17 +77,17 @@ def share_between_workers() -> Iterator[None]:
 
 
 def _drop_dead_workers(folder: Path) -> None:
-    """Requests of a worker that was killed are under way no more."""
+    """Remove the gauges of workers that were killed: their requests are no longer running."""
     for path in folder.iterdir():
-        live = _LIVE.fullmatch(path.name)
-        if live is not None and not _is_running(int(live[1])):
-            with suppress(FileNotFoundError):  # another worker has done so
-                mark_process_dead(int(live[1]), str(folder))  # type: ignore[no-untyped-call]
+        gauge = _LIVE_GAUGE.fullmatch(path.name)
+        if gauge is not None and not _is_running(int(gauge[1])):
+            with suppress(FileNotFoundError):  # another worker has removed them
+                mark_process_dead(int(gauge[1]), str(folder))  # type: ignore[no-untyped-call]
 
 
 def _is_running(pid: int) -> bool:
     try:
         os.kill(pid, 0)
-    except (ProcessLookupError, PermissionError):  # gone, and its number another user's now
+    except (ProcessLookupError, PermissionError):  # ended; the id may be another user's now
         return False
     return True

@@ -12,16 +12,16 @@ from uvicorn.supervisors import Multiprocess
 
 from imageapi.metrics import share_between_workers
 
-#: How long requests under way may take once the service is asked to stop, in seconds.
+#: How long running requests may take after the signal to stop.
 GRACE_SECONDS = 30
 _BACKLOG = 2048
-#: Names that uvicorn imports in each worker: what makes the application, and its protocol.
+#: uvicorn imports these by name in each worker: the application's factory, and the protocol class.
 APPLICATION = "imageapi.app:from_environment"
 PROTOCOL = "imageapi.http.server_protocol:DocumentedProtocol"
 
 
 class NotServing(Exception):
-    """The service cannot listen, or cannot begin; ``str()`` is one line."""
+    """The service cannot listen, or cannot start; ``str()`` is one line."""
 
 
 def serve(
@@ -33,10 +33,11 @@ def serve(
     application: str = APPLICATION,
     protocol: str = PROTOCOL,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; ``listening`` is called with the port once clients may ask.
+    """Serve until SIGTERM or SIGINT.
 
-    Those who ask before the workers are ready wait in the socket's queue. Raises NotServing, and
-    SystemExit(0) when told to stop, so that what was opened around it is closed.
+    Call ``listening`` with the port as soon as clients can connect. Their connections wait in the
+    socket's queue until the workers are ready. Raises NotServing. On a signal raises SystemExit(0),
+    so that the callers' context managers close what they opened.
     """
     sock = _listen(host, port)
     config = uvicorn.Config(
@@ -50,11 +51,12 @@ def serve(
         log_config=None,
         server_header=False,
         date_header=False,
-        proxy_headers=False,  # the application knows whom to believe
+        proxy_headers=False,  # the application handles them, for its trusted proxies
         timeout_graceful_shutdown=GRACE_SECONDS,
         backlog=_BACKLOG,
     )
-    # uvicorn raises the signal again once it has stopped; the default would end us on the spot.
+    # uvicorn raises the signal again after it has stopped. With the default handlers that would end
+    # this process at once, before the callers have closed what they opened.
     signal.signal(signal.SIGTERM, _stop)
     signal.signal(signal.SIGINT, _stop)
     listening(sock.getsockname()[1])
@@ -69,9 +71,9 @@ def serve(
 
 
 def end_with_parent() -> None:
-    """Let a worker process stop, as by SIGTERM, when the process that started it is gone.
+    """Make this worker process stop, as by SIGTERM, when its parent process has ended.
 
-    Killed without a chance to stop its workers, the service would leave them at its port.
+    A parent that is killed cannot stop its workers. They would keep the port.
     """
     parent = multiprocessing.parent_process()
     if parent is not None:

@@ -35,16 +35,16 @@ from imageapi.http.response_headers import CACHE_CONTROL, FIXED, P3P
 
 Json = dict[str, Any]
 
-#: Where `problem_responses` leaves the names of kinds.
+#: The key in a response under which `problem_responses` stores the names of problem types.
 PROBLEMS_KEY = "x-problems"
 
-#: What `admission` answers for every route, or the route itself.
+#: Errors of every route: raised by `admission`, or by the route itself.
 ANY_TIME_ERRORS = (DatabaseUnavailable, SchemaOutdated, RateExceeded, Overloaded, Exception)
-#: What every route that verifies a token may answer.
+#: Errors of every route that verifies a token.
 TOKEN_ERRORS = (TokenRefused, IssuerUnavailable)
-#: What every route under an album may answer.
+#: Errors of every route under an album.
 ALBUM_ERRORS = (*TOKEN_ERRORS, AbilityMissing, NothingHere)
-#: What a route that takes JSON may answer besides.
+#: Further errors of a route that reads JSON.
 JSON_BODY_ERRORS = (UnreadableRequest, BodyTooLarge, BodyTooSlow, RequestValidationError)
 
 DESCRIPTION = """\
@@ -69,7 +69,7 @@ TAGS = [
     {"name": "operation", "description": "For whoever runs the service"},
 ]
 
-#: Either of them will do.
+#: The ways to send a token; a client uses one of them.
 SECURITY = {
     "Token": {
         "type": "apiKey",
@@ -135,28 +135,30 @@ _TYPES_BY_NAME = {kind.name: kind for kind in PROBLEM_TYPES.values()}
 
 
 def problem_responses(
-    *errors: type[Exception], turns_nobody_away: bool = False
+    *errors: type[Exception], always_admitted: bool = False
 ) -> dict[int | str, dict[str, Any]]:
-    """What a route says of its answers to these errors, for `document.complete`: their kinds.
+    """Return the ``responses`` of a route that can raise these errors.
 
-    Whatever a route does, it may fail unexpectedly, and but for a few turn away who comes.
+    They hold only the names of problem types, which `complete_document` replaces. Every route can
+    fail unexpectedly. Every route but those that are ``always_admitted`` can also refuse a request
+    because the service is overloaded, or because the database is away.
     """
-    kinds: dict[int | str, dict[str, Any]] = {}
-    at_any_time = (Exception,) if turns_nobody_away else ANY_TIME_ERRORS
-    for kind in dict.fromkeys(PROBLEM_TYPES[error] for error in (*errors, *at_any_time)):
-        of_status = kinds.setdefault(kind.status.value, {PROBLEMS_KEY: []})
-        of_status[PROBLEMS_KEY].append(kind.name)
-    return kinds
+    responses: dict[int | str, dict[str, Any]] = {}
+    any_time_errors = (Exception,) if always_admitted else ANY_TIME_ERRORS
+    for problem in dict.fromkeys(PROBLEM_TYPES[error] for error in (*errors, *any_time_errors)):
+        response = responses.setdefault(problem.status.value, {PROBLEMS_KEY: []})
+        response[PROBLEMS_KEY].append(problem.name)
+    return responses
 
 
 def document_headers(*names: str) -> Json:
-    """What a route says of the headers that its answer bears beside those of every answer."""
+    """Return the headers of a response, for a route, beside those that every response has."""
     assert set(names) <= _HEADERS_OF_SOME.keys()
     return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
 
 
 def complete_document(document: Json) -> Json:
-    """Bring what FastAPI derived into the published form, in place."""
+    """Change the document that FastAPI derived into the published form, and return it."""
     examples = json.loads(files("imageapi.api").joinpath("examples.json").read_text())
     components = document["components"]
     schemas = components["schemas"]
@@ -168,34 +170,34 @@ def complete_document(document: Json) -> Json:
         "responses": {},
         "securitySchemes": SECURITY,
     }
-    sent = set()
+    body_schemas = set()
     for path, operation in iterate_operations(document):
         operation.get("parameters", []).sort(
             key=lambda parameter: _get_parameter_order(path, parameter)
         )
         _complete_operation(operation, components["responses"], examples)
         if "requestBody" in operation:
-            sent.add(_name_body_schema(operation["requestBody"], schemas))
-    for name in schemas.keys() - sent:
+            body_schemas.add(_name_body_schema(operation["requestBody"], schemas))
+    for name in schemas.keys() - body_schemas:
         if schemas[name].get("additionalProperties") is False:
-            del schemas[name]["additionalProperties"]  # an answer may come to say more
+            del schemas[name]["additionalProperties"]  # later versions may add fields to a response
     components["schemas"] = dict(sorted(schemas.items()))
     _walk(document, _simplify_schema)
     return document
 
 
 def iterate_operations(document: Json) -> Iterator[tuple[str, Json]]:
-    """The operations, each with its path."""
+    """Yield each operation with its path."""
     for path, methods in document["paths"].items():
         for operation in methods.values():
             yield path, operation
 
 
 def _get_parameter_order(path: str, parameter: Json) -> tuple[int, int]:
-    """Where a parameter stands among those of its operation: as in the path, then the others."""
+    """Return a sort key: parameters of the path in their order there, then query, then headers."""
     kinds = ["path", "query", "header"]
-    at = path.find(f"{{{parameter['name']}}}")
-    return kinds.index(parameter["in"]), at
+    position = path.find(f"{{{parameter['name']}}}")
+    return kinds.index(parameter["in"]), position
 
 
 def _build_problem_schemas() -> Json:
@@ -222,26 +224,26 @@ def _complete_operation(operation: Json, responses: Json, examples: Json) -> Non
     if name in examples["requests"]:
         (media,) = operation["requestBody"]["content"].values()
         media["example"] = examples["requests"][name]
-    answers = operation["responses"]
-    for status in list(answers):
-        answer = answers[status]
-        if PROBLEMS_KEY in answer:
-            kinds = [_TYPES_BY_NAME[kind] for kind in answer[PROBLEMS_KEY]]
+    documented = operation["responses"]
+    for status in list(documented):
+        response = documented[status]
+        if PROBLEMS_KEY in response:
+            kinds = [_TYPES_BY_NAME[kind] for kind in response[PROBLEMS_KEY]]
             component = "Or".join(_to_pascal_case(kind.name) for kind in kinds)
             responses[component] = _build_problem_response(kinds, examples["problems"])
-            answers[status] = {"$ref": f"#/components/responses/{component}"}
-        elif "HTTPValidationError" in json.dumps(answer):
-            del answers[status]  # FastAPI's guess, where the route says that there is none
+            documented[status] = {"$ref": f"#/components/responses/{component}"}
+        elif "HTTPValidationError" in json.dumps(response):
+            del documented[status]  # FastAPI's guess; the route documents no such response
         else:
-            answer.setdefault("headers", {}).update(_build_common_headers())
-            seen = examples["answers"].get(name, {}).get(status)
-            if seen is not None:
-                answer["content"]["application/json"]["example"] = seen
-    operation["responses"] = dict(sorted(answers.items()))
+            response.setdefault("headers", {}).update(_build_common_headers())
+            example = examples["answers"].get(name, {}).get(status)
+            if example is not None:
+                response["content"]["application/json"]["example"] = example
+    operation["responses"] = dict(sorted(documented.items()))
 
 
 def _name_body_schema(body: Json, schemas: Json) -> str:
-    """The name of a body's schema, which moves to the components if it stands in the route."""
+    """Return the name of a body's schema; move a schema from the route to the components."""
     (media,) = body["content"].values()
     schema = media["schema"]
     if "title" in schema:
@@ -252,7 +254,10 @@ def _name_body_schema(body: Json, schemas: Json) -> str:
 
 
 def _complete_parameter(parameter: Json) -> None:
-    """A parameter that may be left out is never null; its example stands beside its schema."""
+    """Bring a parameter into the published form, in place.
+
+    An optional parameter can be missing, but not null. Its example is beside its schema.
+    """
     schema = parameter["schema"]
     kinds = [kind for kind in schema.pop("anyOf", []) if kind != {"type": "null"}]
     for key, value in (kinds[0] if kinds else {}).items():
@@ -271,11 +276,11 @@ def _build_common_headers() -> Json:
 
 
 def _build_problem_response(kinds: list[ProblemType], examples: Mapping[str, Json]) -> Json:
-    own = dict.fromkeys(name for kind in kinds for name, _ in kind.headers)
+    names = dict.fromkeys(name for kind in kinds for name, _ in kind.headers)
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {
         "description": ", or: ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds),
-        "headers": {**(document_headers(*own)["headers"]), **_build_common_headers()},
+        "headers": {**(document_headers(*names)["headers"]), **_build_common_headers()},
         "content": {
             MEDIA_TYPE: {
                 "schema": schema,
@@ -294,7 +299,7 @@ def _to_pascal_case(name: str) -> str:
 
 
 def _walk(value: object, change: Callable[[Json], None]) -> None:
-    """Let ``change`` see every object of the document, examples left out, innermost first."""
+    """Call ``change`` with every object of the document except examples, innermost first."""
     if isinstance(value, dict):
         for key, inner in value.items():
             if key not in ("example", "examples"):
@@ -306,18 +311,22 @@ def _walk(value: object, change: Callable[[Json], None]) -> None:
 
 
 def _simplify_schema(schema: Json) -> None:
-    """Say ``null`` as a type, whole numbers without a point, and no title that only repeats."""
+    """Simplify a schema in place for generators.
+
+    ``null`` becomes one of the types, whole numbers lose their decimal point, and titles that only
+    repeat a name are removed.
+    """
     kinds = schema.get("anyOf")
     if isinstance(kinds, list) and {"type": "null"} in kinds:
         others = [kind for kind in kinds if kind != {"type": "null"}]
         assert len(others) == 1
-        if "type" in others[0]:  # a reference has none: it stays beside null
+        if "type" in others[0]:  # a reference has none, so it stays in ``anyOf`` beside null
             del schema["anyOf"]
             schema |= {**others[0], "type": [others[0]["type"], "null"]}
     if isinstance(schema.get("title"), str) and "version" not in schema:
         del schema["title"]
     if "default" in schema and "description" in schema:
-        del schema["default"]  # what is left out stays as it is, or is left out
+        del schema["default"]  # a missing field means no change, or no value; never the default
     for name in ("minimum", "maximum"):
         if isinstance(bound := schema.get(name), float) and bound.is_integer():
             schema[name] = int(bound)

@@ -32,7 +32,7 @@ class Health(BaseModel):
     operation_id="getHealth",
     response_model=Health,
     response_description="It is alive",
-    responses=problem_responses(turns_nobody_away=True),
+    responses=problem_responses(always_admitted=True),
 )
 async def get_health() -> Response:
     """Answer as long as the process does; asks nobody else."""
@@ -59,7 +59,7 @@ async def get_readiness(resources: ResourcesDep) -> Response:
     response_description="The counts, in the text format of Prometheus",
     responses={
         200: {"content": {"text/plain": {"schema": {"type": "string"}}}},
-        **problem_responses(turns_nobody_away=True),
+        **problem_responses(always_admitted=True),
     },
 )
 async def get_metrics() -> Response:

@@ -1,8 +1,8 @@
-"""What the commands do: a module each, imported when its command runs.
+"""The commands, one module each, imported when the command runs.
 
 The libraries that commands need take a third of a second to import. `--version`, `--help`,
-completion and wrong use need none of them, so `imageapi.cli` uses these modules as attributes of
-this package, which imports a module when it is first asked for (PEP 562).
+completion and wrong usage need none of them. So `imageapi.cli` uses these modules as attributes of
+this package, and the package imports a module at the first use of its attribute (PEP 562).
 """
 
 from importlib import import_module

@@ -1,4 +1,4 @@
-"""`imageapi export ALBUM`: an album to standard output."""
+"""`imageapi export ALBUM`: write an album to standard output."""
 
 import asyncio
 import sys
@@ -11,7 +11,7 @@ from imageapi.transfer.album_export import export_album
 
 
 def run(album_id: str) -> None:
-    """Write the album as a JSON array, with a line end on a terminal."""
+    """Write the album as a JSON array, and a line end if standard output is a terminal."""
     asyncio.run(_export(load_settings(), album_id))
     if sys.stdout.isatty():
         typer.echo()

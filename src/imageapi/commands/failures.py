@@ -1,4 +1,4 @@
-"""What a command says when it fails, and its exit status."""
+"""The message and the exit status of a command that fails."""
 
 from imageapi.albums.geoip import InvalidGeoipDatabase
 from imageapi.auth.errors import InvalidSecret
@@ -11,14 +11,14 @@ from imageapi.settings import InvalidSetting
 from imageapi.storage.errors import InvalidStore, StoreError
 from imageapi.transfer.record_import import ImportRefused
 
-#: Why a setting is refused, and what the sentence begins with. The exit status is 2.
-_WRONG_SETTINGS: tuple[tuple[type[Exception], str], ...] = (
+#: Errors about a setting, and the beginning of the message for each. The exit status is 2.
+_SETTING_ERRORS: tuple[tuple[type[Exception], str], ...] = (
     (InvalidSecret, "IMAGEAPI_TOKEN_SECRET is "),
     (InvalidStore, "IMAGEAPI_STORE_URL "),
     (InvalidGeoipDatabase, "IMAGEAPI_GEOIP_DATABASE "),
     (InvalidSetting, ""),
 )
-#: Errors whose message is the whole sentence. The exit status is 1.
+#: Errors whose ``str()`` is the message. The exit status is 1.
 _EXPECTED = (ImportRefused, NotServing, DataDirectoryError, DatabaseError, StoreError, DecodersBusy)
 
 
@@ -28,8 +28,8 @@ def explain(error: Exception) -> tuple[str, int]:
     An unexpected error is named by its class and place only: its message may quote secrets or
     records.
     """
-    for wrong, beginning in _WRONG_SETTINGS:
-        if isinstance(error, wrong):
+    for error_type, beginning in _SETTING_ERRORS:
+        if isinstance(error, error_type):
             return f"{beginning}{error}", 2
     if isinstance(error, _EXPECTED):
         return str(error), 1

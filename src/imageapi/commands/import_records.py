@@ -1,4 +1,4 @@
-"""`imageapi import FILE...`: records in the documented shape, all of them or none."""
+"""`imageapi import FILE...`: add records in the documented shape, all of them or none."""
 
 import asyncio
 from contextlib import ExitStack
@@ -15,13 +15,13 @@ from imageapi.transfer.record_import import Importer, open_source
 
 
 def run(files: list[Path], album_id: str | None) -> None:
-    """Add the records of the files, and say how many; raises ImportRefused."""
+    """Add the records of the files, and print how many; raises ImportRefused."""
     settings = load_settings()
-    with ExitStack() as opened, show_bytes_read(files) as progressed:
-        sources = [(_name_source(path), opened.enter_context(open_source(path))) for path in files]
-        importer = Importer(create_serializer(settings), album_id, progressed)
-        added = asyncio.run(_import(settings, importer, sources))
-    typer.echo(f"images added: {added.added}, there already: {added.present}")
+    with ExitStack() as stack, show_bytes_read(files) as advance:
+        sources = [(_name_source(path), stack.enter_context(open_source(path))) for path in files]
+        importer = Importer(create_serializer(settings), album_id, advance)
+        result = asyncio.run(_import(settings, importer, sources))
+    typer.echo(f"images added: {result.added}, there already: {result.present}")
 
 
 async def _import(

@@ -1,4 +1,4 @@
-"""`imageapi openapi`: the OpenAPI document to standard output."""
+"""`imageapi openapi`: write the OpenAPI document to standard output."""
 
 import json
 
@@ -9,6 +9,6 @@ from imageapi.settings import Settings
 
 
 def run() -> None:
-    """Write the document. It needs no settings: none is read."""
+    """Write the document. No setting is read, because none changes it."""
     document = create_app(Settings.model_construct()).openapi()
     typer.echo(json.dumps(document, ensure_ascii=False, indent=2))

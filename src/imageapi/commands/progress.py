@@ -1,4 +1,4 @@
-"""What an import shows while it works, on a terminal only, and what it refused."""
+"""The progress bar of an import, on a terminal only, and the list of refused files."""
 
 from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
@@ -24,10 +24,10 @@ from imageapi.terminal import make_printable
 
 
 class Advance(Protocol):
-    """Called with how much more is done."""
+    """Called with the amount of work that was done since the last call."""
 
     def __call__(self, amount: int = 1) -> object:
-        """Move the bar on."""
+        """Advance the bar."""
 
 
 class _PerSecond(ProgressColumn):
@@ -37,7 +37,7 @@ class _PerSecond(ProgressColumn):
 
 @contextmanager
 def show_bytes_read(files: Iterable[Path]) -> Iterator[Advance]:
-    """A bar over the bytes of the files."""
+    """Show a bar over the bytes of the files until the block ends."""
     sizes = [path.stat().st_size if path.is_file() else None for path in files]
     total = None if None in sizes else sum(size for size in sizes if size is not None)
     with _show_bar(total, DownloadColumn()) as advance:
@@ -46,7 +46,7 @@ def show_bytes_read(files: Iterable[Path]) -> Iterator[Advance]:
 
 @contextmanager
 def show_pictures_done(count: int) -> Iterator[Advance]:
-    """A bar over so many pictures, with their rate and the time left."""
+    """Show a bar over so many pictures, with their rate and the remaining time."""
     with _show_bar(count, MofNCompleteColumn(), _PerSecond()) as advance:
         yield advance
 
@@ -54,14 +54,14 @@ def show_pictures_done(count: int) -> Iterator[Advance]:
 @contextmanager
 def _show_bar(total: int | None, *columns: ProgressColumn) -> Iterator[Advance]:
     console = Console(stderr=True)
-    shown = (TextColumn("importing"), BarColumn(), *columns, TimeRemainingColumn())
-    with Progress(*shown, console=console, disable=not console.is_terminal) as bar:
+    all_columns = (TextColumn("importing"), BarColumn(), *columns, TimeRemainingColumn())
+    with Progress(*all_columns, console=console, disable=not console.is_terminal) as bar:
         task = bar.add_task("importing", total=total)
         yield lambda amount=1: bar.update(task, advance=amount)
 
 
 def show_refused(refused: Iterable[tuple[Path, str]]) -> None:
-    """Name what was refused, and why: a table on a terminal, a line for each elsewhere."""
+    """Print the refused files with their reasons: a table on a terminal, else a line for each."""
     rows = [(make_printable(str(path)), reason) for path, reason in refused]
     console = Console(stderr=True)
     if not rows:

@@ -1,4 +1,4 @@
-"""`imageapi purge`: the trash emptied of what is old."""
+"""`imageapi purge`: remove old images from the trash."""
 
 import asyncio
 from datetime import timedelta
@@ -11,9 +11,9 @@ from imageapi.settings import Settings, load_settings
 
 
 def run(older_than: timedelta) -> None:
-    """Remove what was deleted so long ago, and say how much."""
-    purged = asyncio.run(_purge(load_settings(), older_than))
-    typer.echo(f"images removed: {purged.images}, pictures without a record: {purged.orphans}")
+    """Remove the images that were deleted so long ago, and print how many."""
+    result = asyncio.run(_purge(load_settings(), older_than))
+    typer.echo(f"images removed: {result.images}, pictures without a record: {result.orphans}")
 
 
 async def _purge(settings: Settings, older_than: timedelta) -> PurgeResult:

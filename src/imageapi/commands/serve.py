@@ -1,4 +1,4 @@
-"""`imageapi serve`: the database migrated, then the service until it is stopped."""
+"""`imageapi serve`: upgrade the database, then run the service until it is stopped."""
 
 import asyncio
 import sys
@@ -17,7 +17,7 @@ from imageapi.server import APPLICATION, PROTOCOL, serve
 from imageapi.settings import Settings, load_settings
 from imageapi.storage.store import open_store
 
-#: How long a start waits for a database that does not answer yet, in seconds.
+#: How long to wait for a database that does not answer yet.
 DATABASE_WAIT_SECONDS = 30
 
 
@@ -30,9 +30,11 @@ def run(
     application: str = APPLICATION,
     protocol: str = PROTOCOL,
 ) -> None:
-    """Serve until SIGTERM or SIGINT; say where, and how to list the album ``show_curl``.
+    """Serve until SIGTERM or SIGINT, and print the address at the start.
 
-    Tests name an application and a protocol that have shorter deadlines.
+    Also print a command that lists the album ``show_curl``. Settings are checked first: raises
+    InvalidSecret, InvalidGeoipDatabase, InvalidStore. Tests pass an application and a protocol with
+    shorter deadlines.
     """
     settings = load_settings()
     tokens = create_tokens(settings)
@@ -53,11 +55,11 @@ def run(
         sys.stdout.flush()
 
     with run_database_server(settings.database_address, settings.data_dir):
-        asyncio.run(_migrate_when_there(settings))
+        asyncio.run(_upgrade_when_available(settings))
         serve(host, port, workers, listening, application=application, protocol=protocol)
 
 
-async def _migrate_when_there(settings: Settings) -> None:
+async def _upgrade_when_available(settings: Settings) -> None:
     deadline = time.monotonic() + DATABASE_WAIT_SECONDS
     while True:
         try:
@@ -71,7 +73,7 @@ async def _migrate_when_there(settings: Settings) -> None:
 
 
 def _get_reachable_host(host: str) -> str:
-    """The host as an address of this machine in a URL."""
-    everywhere = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
-    host = everywhere.get(host, host)
+    """Return the host for a URL; for a socket that listens on all addresses, this machine's."""
+    local_hosts = {"0.0.0.0": "127.0.0.1", "": "127.0.0.1", "::": "::1"}  # noqa: S104
+    host = local_hosts.get(host, host)
     return f"[{host}]" if ":" in host else host

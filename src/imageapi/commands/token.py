@@ -1,4 +1,4 @@
-"""`imageapi token ALBUM`: a token for an album."""
+"""`imageapi token ALBUM`: print a token for an album."""
 
 from datetime import timedelta
 from uuid import UUID
@@ -17,6 +17,9 @@ def run(album_id: str, abilities: list[str], lifetime: timedelta, user: UUID | N
 
 
 def create_tokens(settings: Settings) -> Tokens:
-    """Return what issues tokens; raises InvalidSecret."""
+    """Return an issuer of tokens with the secret of the settings; raises InvalidSecret.
+
+    It is not in `imageapi.resources`, because `imageapi token` must not import the database.
+    """
     rules = Rules(settings.token_audience, settings.token_issuer)
     return Tokens(load_secret(settings.configured_secret, settings.secret_file), rules=rules)

@@ -44,6 +44,8 @@ class UntaggedCache:
         self._images = Images(database)
         self._versions = VersionBatcher(database)
         self._lists: LRUCache[str, CachedList] = LRUCache(MAX_CACHE_BYTES, _count_bytes)
+        #: The version of an album at which its list was found too long.
+        self._long_lists: LRUCache[str, int] = LRUCache(MAX_LISTS)
         self._generation = 0
         self._reads = SingleFlight[tuple[str, int], CachedList | None]()
 
@@ -60,6 +62,8 @@ class UntaggedCache:
         cached = self._lists.get(album_id)
         if cached is not None and cached.version == version:
             return cached
+        if self._long_lists.get(album_id) == version:
+            return None
         return await self._reads.run((album_id, version), partial(self._read, album_id, version))
 
     async def close(self) -> None:
@@ -70,17 +74,23 @@ class UntaggedCache:
         generation = self._generation
         async with aclosing(self._images.iterate_chunks(album_id, UNTAGGED_ONLY)) as chunks:
             records = await anext(chunks)
-        if len(records) == MAX_CHUNK_RECORDS:
-            return None
-        text = f"[{','.join(records)}]".encode()
-        if len(text) > MAX_LIST_BYTES:
-            return None
-        current = CachedList(version, text)
+        current = None
+        if len(records) < MAX_CHUNK_RECORDS:
+            text = f"[{','.join(records)}]".encode()
+            if len(text) <= MAX_LIST_BYTES:
+                current = CachedList(version, text)
         if generation == self._generation:
-            self._lists[album_id] = current
-            if len(self._lists) > MAX_LISTS:
-                self._lists.popitem()
+            self._store(album_id, version, current)
         return current
+
+    def _store(self, album_id: str, version: int, current: CachedList | None) -> None:
+        if current is None:
+            # Else each request for a long list would read its first chunk in vain.
+            self._long_lists[album_id] = version
+            return
+        self._lists[album_id] = current
+        if len(self._lists) > MAX_LISTS:
+            self._lists.popitem()
 
     def _clear(self) -> None:
         """Forget all lists, because versions come from a new connection.
@@ -90,6 +100,7 @@ class UntaggedCache:
         """
         self._generation = self._versions.generation
         self._lists.clear()
+        self._long_lists.clear()
         self._reads.clear()
 
 
