@@ -282,10 +282,11 @@ async def test_request_is_judged_by_what_was_under_way_when_it_came(
         is_waiting.set()
         await goes_on.wait()
 
-    monkeypatch.setattr(UntaggedCache, "find_list", find_list)
     token = of_user("one")
-    async with service(server, tmp_path, max_requests=1) as client:
+    async with asyncio.timeout(20), service(server, tmp_path, max_requests=1) as client:
         assert (await client.get(PATH, headers=token)).status_code == 200
+        # Only now: the route reads the cache too, and the first request of a token goes there.
+        monkeypatch.setattr(UntaggedCache, "find_list", find_list)
         first = asyncio.create_task(client.get(PATH, headers=token))
         await is_waiting.wait()
         assert (await client.get(PATH, headers=token)).status_code == 503
