@@ -134,10 +134,10 @@ def postmaster_pid(data_dir: Path) -> int:
 
 
 def is_alive(pid: int) -> bool:
-    """Whether there is such a process, and it is more than a name that nobody has asked for."""
+    """Return whether the process runs; one that has ended but was not waited for does not."""
     try:
         return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] != "Z"
-    except FileNotFoundError:
+    except (FileNotFoundError, ProcessLookupError):  # it may end between opening and reading
         return False
 
 

@@ -226,6 +226,8 @@ def test_interrupted_command_ends_without_a_stack(imageapi: Command) -> None:
         stderr=subprocess.PIPE,
         env=imageapi.environment,
         cwd=imageapi.folder,
+        # Tests that run in the background of a shell ignore Ctrl-C, and so would the command.
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.default_int_handler),  # noqa: PLW1509
     ) as process:
         assert process.stdin is not None
         assert process.stderr is not None

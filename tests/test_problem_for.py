@@ -22,7 +22,7 @@ from imageapi.http.errors import (
     Overloaded,
 )
 from imageapi.http.problem_handlers import MAX_LISTED_ERRORS, problem_for
-from imageapi.storage.errors import DecodersBusy
+from imageapi.imaging.errors import DecodersBusy
 
 IMAGE = UUID("078fafdc-f05a-44c4-94df-c04244c7cda4")
 
@@ -38,7 +38,7 @@ IMAGE = UUID("078fafdc-f05a-44c4-94df-c04244c7cda4")
         (RateExceeded(3.2), 429, "rate-limited", {"retry-after": "4"}),
         (RateExceeded(0), 429, "rate-limited", {"retry-after": "1"}),
         (DatabaseUnavailable(), 503, "database-away", {"retry-after": "2"}),
-        (DecodersBusy(), 503, "store-away", {"retry-after": "2"}),
+        (DecodersBusy(), 503, "decoders-busy", {"retry-after": "2"}),
         (Overloaded("x"), 503, "overloaded", {"retry-after": "2"}),
         (OSError(errno.ENOSPC, "/secret"), 503, "overloaded", {"retry-after": "2"}),
         (OSError(errno.EACCES, "/secret"), 500, "unexpected", {}),
