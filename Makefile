@@ -13,7 +13,7 @@ NO_SECRETS := --exclude-files '^(requirements/|docs/openapi/|src/imageapi/api/ex
 	--exclude-secrets '^eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9\.eyJleHAiOjE0NTU1|^MDAwNVRYaklBQVci' \
 	--exclude-secrets '^5A98D4D3E5D39024ABF237BE55E99B15$$|Asia/Tokyo'
 # worksteal: tests of one way and one file mostly stay in one process, and no process is left idle.
-PYTEST := $(BIN)/python -m pytest -n logical --maxprocesses 4 --dist worksteal
+PYTEST := $(BIN)/python -m pytest -n auto --dist worksteal
 # `make test` runs by other ways only the tests that are marked every_way; `make test-ways` all of these.
 WAYS ?= pgbouncer hosts workers services
 WAYS_TESTS := documented_exchange untagged images editor uploader routes headers mutations attacks \

@@ -70,6 +70,15 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     )
 
 
+def pytest_xdist_auto_num_workers() -> int:
+    """Return how many processes run the tests: one more than there are cores, 4 at most.
+
+    Many tests wait for a service to start, to end or to give up. One more process uses that time,
+    a second one more would make tests of tight moments slower than they allow for.
+    """
+    return min((os.cpu_count() or 1) + 1, 4)
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     """Run each test by the ways that can change its outcome.
 

@@ -69,7 +69,7 @@ def test_marked_tests_run_by_every_way_and_others_directly() -> None:
 
 @pytest.mark.parametrize(("at_least", "processes", "status"), [(4, 0, 0), (5, 1, 1)])
 def test_run_of_too_few_tests_fails(at_least: int, processes: int, status: int) -> None:
-    test = "tests/test_headers.py::test_request_id_keeps_what_may_be_in_one"
+    test = "tests/test_records.py::test_what_is_no_object_is_refused"
     done = run_pytest(f"-n{processes}", f"--at-least={at_least}", test)
     assert done.returncode == status, done.stdout + done.stderr
     assert ("Fewer than 5 tests passed." in done.stdout) == (status == 1)
