@@ -28,7 +28,7 @@ from imageapi.http.response_headers import DocumentedHeaders
 from imageapi.logging import configure_logs
 from imageapi.metrics import REQUESTS_UNDER_WAY
 from imageapi.resources import open_resources
-from imageapi.server import end_with_parent
+from imageapi.server import end_with_parent, exempt_from_garbage_collection
 from imageapi.settings import Settings, load_settings
 
 
@@ -114,17 +114,23 @@ def _build_telemetry_config(is_traced: bool) -> TelemetryConfig:
     }
 
 
-def create_app(settings: Settings, deadlines: Deadlines | None = None) -> FastAPI:
+def create_app(
+    settings: Settings,
+    deadlines: Deadlines | None = None,
+    on_started: Callable[[], object] = lambda: None,
+) -> FastAPI:
     """Return the service as an ASGI application.
 
     Its lifespan opens the resources, and raises what `open_resources` raises; nothing is opened
-    before. The default deadlines are those of production; tests pass shorter ones.
+    before. Then it calls ``on_started``. The default deadlines are those of production; tests pass
+    shorter ones.
     """
     deadlines = deadlines or Deadlines()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with open_resources(settings, deadlines) as app.state.resources:
+            on_started()
             yield
 
     app = ImageAPI(
@@ -152,7 +158,7 @@ def from_environment(deadlines: Deadlines | None = None) -> FastAPI:
     """Create the service with the settings of the environment, in each of uvicorn's workers."""
     end_with_parent()
     configure_logs()
-    return create_app(load_settings(), deadlines)
+    return create_app(load_settings(), deadlines, exempt_from_garbage_collection)
 
 
 def _add_routes(app: FastAPI) -> None:

@@ -52,15 +52,21 @@ class HeaderCase:
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Send the response with header names in the documented case."""
         cycle = getattr(send, "__self__", None)
+        extensions = scope.setdefault("extensions", {})
         if isinstance(cycle, RequestResponseCycle):
-            scope.setdefault("extensions", {})[WHOLE_RESPONSE] = partial(_send_whole, cycle)
+            extensions[WHOLE_RESPONSE] = partial(_send_whole, cycle)
 
         async def send_with_case(message: Message) -> None:
             if message["type"] == "http.response.start":
                 message = {**message, "headers": with_header_case(message["headers"])}
             await send(message)
 
-        await self.app(scope, receive, send_with_case)
+        try:
+            await self.app(scope, receive, send_with_case)
+        finally:
+            # The cycle has the scope, and the scope the cycle: only the garbage collector, whose
+            # passes hold up every request, could free the two (tests/test_garbage.py).
+            extensions.pop(WHOLE_RESPONSE, None)
 
 
 def _build_framing_head(headers: list[tuple[bytes, bytes]]) -> bytes:
