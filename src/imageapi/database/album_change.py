@@ -197,7 +197,7 @@ async def album_change(
     Raises DatabaseUnavailable, and ChangeNotRecorded where rows were written and `record_event` was
     not called after that; then the change is rolled back.
     """
-    async with database.transaction() as connection:
+    async with database.album_transaction(album_id) as connection:
         lock_album = select(albums.c.version).where(albums.c.album_id == album_id).with_for_update()
         version = await connection.scalar(lock_album)
         if version is None and serializer_name is not None:

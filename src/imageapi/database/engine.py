@@ -16,6 +16,7 @@ from sqlalchemy.ext.asyncio import AsyncConnection, AsyncEngine, create_async_en
 from imageapi.database.deadlines import DatabaseDeadlines
 from imageapi.database.error_translation import translate_database_errors
 from imageapi.database.statement import Statement
+from imageapi.database.turns import Turns
 from imageapi.metrics import DATABASE_WAIT_SECONDS
 
 READ_CONNECTIONS = 4
@@ -106,6 +107,7 @@ class Database:
         )
         self._read_pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._read_pool_lock = asyncio.Lock()
+        self._turns_by_album = Turns()
         self._engine: AsyncEngine = create_async_engine(
             "postgresql+asyncpg://",
             async_creator=self.connect,
@@ -165,6 +167,20 @@ class Database:
                         raw = (await connection.get_raw_connection()).driver_connection
                 self._watch(deadline, raw, seconds)
                 yield connection
+
+    @asynccontextmanager
+    async def album_transaction(self, album_id: str) -> AsyncIterator[AsyncConnection]:
+        """Yield a connection in a transaction, which is this process's only one for the album.
+
+        Changes of one album follow each other in the database. Those that wait do so here, without
+        a connection, so that one album cannot take the connections that other albums need. Raises
+        DatabaseUnavailable, also where the album is not free within `deadlines.change_seconds`.
+        """
+        seconds = self.deadlines.change_seconds if self._has_deadlines else None
+        async with AsyncExitStack() as stack:
+            with translate_database_errors():
+                await stack.enter_async_context(self._turns_by_album.take(album_id, seconds))
+            yield await stack.enter_async_context(self.transaction())
 
     @asynccontextmanager
     async def advisory_lock(self, name: str) -> AsyncIterator[None]:
