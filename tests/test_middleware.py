@@ -478,7 +478,7 @@ async def test_addresses_are_counted_by_their_networks(
     assert limiter.names == names
 
 
-@pytest.mark.parametrize("path", ["/healthz", "/metrics"])
+@pytest.mark.parametrize("path", ["/healthz", "/metrics", "/readyz"])
 async def test_who_watches_the_service_is_always_let_in(path: str) -> None:
     limiter = Limiter(RateExceeded(1))
     app = admitting(hello, ["example.org"], limiter, is_overloaded=True)

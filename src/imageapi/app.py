@@ -2,7 +2,7 @@
 
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from typing import Any, cast
+from typing import Any
 
 from fastapi import FastAPI
 from fastapi.routing import iter_route_contexts
@@ -10,7 +10,6 @@ from fastapi.telemetry import TelemetryConfig
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
-from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from imageapi import __version__
 from imageapi.api import albums, assets, events, images, openapi, operations, tags, untag, uploads
@@ -18,8 +17,9 @@ from imageapi.api.dependencies import ALBUM_PATH, get_resources
 from imageapi.api.untagged_fast_path import UntaggedFastPath
 from imageapi.database.rate_limits import RateLimiter
 from imageapi.deadlines import Deadlines
-from imageapi.http.admission import Admission, normalize_client
+from imageapi.http.admission import Admission
 from imageapi.http.body_limits import BodyLimit
+from imageapi.http.client_address import ForwardedClient, normalize_client
 from imageapi.http.cors import Cors
 from imageapi.http.head_requests import HeadRequests
 from imageapi.http.problem_handlers import add_problem_handlers
@@ -79,9 +79,7 @@ class ImageAPI(FastAPI):
             self._get_address_rate_limiter,
         )
         if settings.trusted_proxies:
-            trusted_proxies = list(settings.trusted_proxies)
-            # uvicorn describes ASGI by other types than Starlette.
-            stack = cast("ASGIApp", ProxyHeadersMiddleware(stack, trusted_proxies))  # type: ignore[arg-type]
+            stack = ForwardedClient(stack, settings.trusted_proxies)
         if settings.cors_origins:
             stack = Cors(stack, settings.cors_origins)
         limited = BodyLimit(CompressMiddleware(stack), self._body_seconds)

@@ -40,6 +40,7 @@ from imageapi.embedded_postgres.client import run_embedded_server
 from imageapi.http.concurrency import ConcurrencyLimiter
 from imageapi.imaging.decode_pool import DecodePool
 from imageapi.settings import RateSetting, Settings
+from imageapi.single_flight import SingleFlight
 from imageapi.storage.deadlines import StoreDeadlines
 from imageapi.storage.store import open_store
 from imageapi.transfer.upgrade import upgrade_database
@@ -66,6 +67,7 @@ class Resources:
     user_rate_limiter: RateLimiter | None
     address_rate_limiter: RateLimiter | None
     upload_limiter: ConcurrencyLimiter
+    readiness_checks: SingleFlight[str, None]
 
 
 # What the service and the commands open
@@ -141,6 +143,8 @@ async def open_resources(settings: Settings, deadlines: Deadlines) -> AsyncItera
         stack.push_async_callback(untagged_cache.close)
         renditions = Renditions(backend, deadlines.rendition_seconds)
         stack.push_async_callback(renditions.close)
+        readiness_checks: SingleFlight[str, None] = SingleFlight()
+        stack.push_async_callback(readiness_checks.wait_until_idle)
         yield Resources(
             database=database,
             images=Images(database),
@@ -156,6 +160,7 @@ async def open_resources(settings: Settings, deadlines: Deadlines) -> AsyncItera
                 database, "address", settings.address_rate_limit
             ),
             upload_limiter=ConcurrencyLimiter(settings.max_uploads, "uploads"),
+            readiness_checks=readiness_checks,
         )
 
 

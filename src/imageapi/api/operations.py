@@ -14,6 +14,7 @@ from imageapi import metrics
 from imageapi.api.dependencies import ResourcesDep
 from imageapi.api.openapi import problem_responses
 from imageapi.api.responses import json_text_response
+from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
 from imageapi.database.migration import check_schema
 
 router = APIRouter(tags=["operation"])
@@ -44,11 +45,14 @@ async def get_health() -> Response:
     operation_id="getReadiness",
     response_model=Health,
     response_description="It is ready",
-    responses=problem_responses(),
+    responses=problem_responses(DatabaseUnavailable, SchemaOutdated, always_admitted=True),
 )
 async def get_readiness(resources: ResourcesDep) -> Response:
-    """Answer 200 while the database answers and its schema is current, else 503."""
-    await check_schema(resources.database)
+    """Answer 200 while the database answers and its schema is current, else 503.
+
+    Requests that come at the same time share one check: none is refused, however many come.
+    """
+    await resources.readiness_checks.run("schema", lambda: check_schema(resources.database))
     return json_text_response('{"status":"ready"}')
 
 

@@ -1,23 +1,19 @@
 """Refuses requests before their bodies are read: too many at once, the wrong host, too often."""
 
-import ipaddress
 from collections.abc import Callable, Sequence
-from typing import Any
 
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
 from imageapi.database.rate_limits import RateExceeded, RateLimiter
+from imageapi.http.client_address import get_network
 from imageapi.http.errors import MisdirectedRequest, Overloaded
 from imageapi.http.problem_handlers import problem_for
 
-#: Never refused: operators need these most when something is wrong.
-ALWAYS_ADMITTED = {"/healthz", "/metrics"}
-
-_MAPPED_IPV4_PREFIX = "::ffff:"
-#: A single customer commonly has an IPv6 network of this many bits, and so all addresses in it.
-_IPV6_NETWORK_BITS = 64
+#: Never refused: operators need these most when something is wrong. Probes ask with a pod's address
+#: as Host, and often from one address for a whole network; what they are told must be the state.
+ALWAYS_ADMITTED = {"/healthz", "/metrics", "/readyz"}
 
 
 class Admission:
@@ -73,31 +69,9 @@ class Admission:
 
 def is_trusted_host(host: str, trusted_hosts: Sequence[str]) -> bool:
     """Return whether a ``Host`` header names a trusted host; ``*.`` stands for any subdomain."""
-    name = host.rpartition("@")[2].lower()
+    name = host.lower()
     name = name.partition("]")[0] + "]" if name.startswith("[") else name.partition(":")[0]
     return any(
         name == trusted or (trusted.startswith("*.") and name.endswith(trusted[1:]))
         for trusted in trusted_hosts
     )
-
-
-def normalize_client(client: Sequence[Any] | None) -> tuple[Any, ...] | None:
-    """Return the client's address and port, an IPv4 address in its own form.
-
-    A socket that listens for both families has IPv4 addresses as ``::ffff:192.0.2.1``.
-    """
-    if client is None:
-        return None
-    address, *rest = client
-    return (str(address).removeprefix(_MAPPED_IPV4_PREFIX), *rest)
-
-
-def get_network(address: str) -> str:
-    """Return what a rate is counted by: an IPv4 address, or the network of an IPv6 address."""
-    try:
-        ip = ipaddress.ip_address(address)
-    except ValueError:  # a proxy's X-Forwarded-For may hold any text
-        return address
-    if ip.version == 4:  # noqa: PLR2004
-        return address
-    return str(ipaddress.ip_network((ip, _IPV6_NETWORK_BITS), strict=False))
