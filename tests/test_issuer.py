@@ -1,6 +1,7 @@
 """Tokens of an issuer: its keys are fetched, kept, changed, and never stood in for."""
 
 import asyncio
+import base64
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,7 +13,7 @@ import structlog
 from cryptography.hazmat.primitives.asymmetric.rsa import RSAPublicKey
 
 from exchanges import service
-from factories import HEADER, SECRET, claims, signed
+from factories import HEADER, SECRET, claims, part, signed
 from imageapi.auth.errors import (
     IssuerUnavailable,
     KeyUnknown,
@@ -102,10 +103,22 @@ async def test_token_that_is_changed_is_forged(key: SigningKey) -> None:
         other,
         f"{head}.{payload}.{signature[:-4]}",
         f"{head}.{payload}.{'A' * len(signature)}",
-        f"{head}.{other.split('.')[1]}A.{signature}",
+        f"{head}.{other.split('.')[1]}AAAA.{signature}",
     ):
         with pytest.raises(TokenForged):
             tokens.verify(forged)
+
+
+async def test_other_valid_signature_of_a_token_has_the_same_rate() -> None:
+    """For a signature (r, s) of ECDSA, (r, n - s) is valid too: anybody can make it."""
+    order = 0xFFFFFFFF00000000FFFFFFFFFFFFFFFFBCE6FAADA7179E84F3B9CAC2FC632551
+    tokens = await tokens_of(ALL)
+    token = P256.sign(good(user_id=None))
+    text, _, signature = token.rpartition(".")
+    raw = base64.urlsafe_b64decode(signature + "==")
+    other = raw[:32] + (order - int.from_bytes(raw[32:])).to_bytes(32)
+    names = {tokens.verify(each).rate_name for each in (token, f"{text}.{part(other)}")}
+    assert names == {text}
 
 
 async def test_algorithm_is_that_of_the_key() -> None:

@@ -1,7 +1,9 @@
 """Which tokens are taken, what they grant, and why each of the others is refused."""
 
 import base64
+import hmac
 import json
+import string
 import time
 from datetime import timedelta
 from typing import Any
@@ -84,7 +86,8 @@ REFUSED = {
     "exp of 400 digits": (token(exp=10**400), TokenUnreadable),
     "other secret": (token(secret=SECRET + "."), TokenForged),
     "no signature": (token().rpartition(".")[0] + ".", TokenUnreadable),
-    "cut signature": (token()[:-2], TokenForged),
+    "cut signature": (token()[:-2], TokenUnreadable),  # no bytes have 41 characters
+    "signature cut by bytes": (token()[:-3], TokenForged),
     "alg missing": (token({"typ": "JWT"}), TokenForged),
     "alg null": (token({"alg": None}), TokenForged),
     "alg list": (token({"alg": ["HS256"]}), TokenUnreadable),
@@ -179,6 +182,53 @@ def test_good_token_grants_what_it_says() -> None:
     verified = TOKENS.verify(token(nbf=0))
     verified.require("image_list", ALBUM)
     assert verified.user_id == "20ab42f4-9308-4297-a5f0-c0c07d1d189b"
+
+
+@pytest.mark.parametrize("value", [None, 42, True, "text", "2026-01-01", [1], {"a": 1}, -1.5])
+@pytest.mark.parametrize(
+    "claim", ["at_hash", "c_hash", "sub", "jti", "iat", "azp", "nonce", "email"]
+)
+def test_claim_that_is_not_asked_for_decides_nothing(claim: str, value: object) -> None:
+    TOKENS.verify(token(**{claim: value})).require("image_list", ALBUM)
+
+
+@pytest.mark.parametrize("claim", ["exp", "nbf"])
+@pytest.mark.parametrize("value", [None, "2026-01-01", "9999999999", True, [1], {"a": 1}])
+def test_time_that_is_asked_for_must_be_a_number(claim: str, value: object) -> None:
+    with pytest.raises(TokenUnreadable):
+        TOKENS.verify(token(**{claim: value}))
+
+
+def spellings(text: str) -> list[str]:
+    """The other base64url texts of the same bytes, as a lenient decoder reads them."""
+    alphabet = string.ascii_letters + string.digits + "-_"
+    decoded = _decoded(text)
+    others = [text[:-1] + last for last in alphabet if last != text[-1]]
+    return [other for other in others if _decoded(other) == decoded]
+
+
+@pytest.mark.parametrize("index", range(3), ids=["header", "payload", "signature"])
+@pytest.mark.parametrize("padding", ["", "x", "xx"])
+def test_token_has_one_spelling(index: int, padding: str) -> None:
+    """Also one that was signed in another spelling: else a lenient signer's token had several."""
+    good = token(HEADER | {"x": padding}, x=padding)
+    TOKENS.verify(good)
+    parts = good.split(".")
+    for other in spellings(parts[index]):
+        parts[index] = other
+        text = ".".join(parts[:2])
+        again = part(hmac.digest(SECRET.encode(), text.encode(), "sha256"))
+        for signature in {parts[2], again}:
+            with pytest.raises(TokenUnreadable):
+                TOKENS.verify(f"{text}.{signature if index < 2 else other}")
+
+
+@pytest.mark.parametrize(
+    "change", ["{}=", "{}==", "{} ", " {}", "{}\n", "{}\0", "{}.", "{}+", "é{}"]
+)
+def test_nothing_may_stand_around_a_token(change: str) -> None:
+    with pytest.raises(TokenRefused):
+        TOKENS.verify(change.format(token()))
 
 
 @pytest.mark.parametrize(

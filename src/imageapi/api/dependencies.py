@@ -67,7 +67,7 @@ class TokenVerifier(SecurityBase):
         request.state.verified_token = token.text
         request.state.user_id = token.user_id
         if resources.user_rate_limiter is not None:
-            await resources.user_rate_limiter.count_request(token.user_id or token.text)
+            await resources.user_rate_limiter.count_request(token.rate_name)
         request.state.token = token
         return token
 
