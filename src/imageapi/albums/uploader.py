@@ -142,7 +142,9 @@ class Uploader:
             return existing, False
         await upload.writer.flush()
         edge = self.backend.serializer.sizes["mini"]
-        facts = await self.backend.decoders.inspect(upload.writer.path, content.format, View(edge))
+        facts = await self.backend.decoders.inspect(
+            upload.writer.path, content.format, View(edge), tenant=self.album_id
+        )
         await upload.writer.commit()
         image = build_image(self.album_id, content, facts, fields)
         return await self._write_record(upload.picture, image, content, facts)

@@ -20,7 +20,7 @@ from imageapi.database.turns import Turns
 from imageapi.metrics import DATABASE_WAIT_SECONDS
 
 READ_CONNECTIONS = 4
-WRITE_CONNECTIONS = 5
+WRITE_CONNECTIONS = 6
 
 #: Settings of every session. Every statement begins with its album and has an index in the order
 #: that it needs; the planner must use it. An album's images are scattered over many pages where

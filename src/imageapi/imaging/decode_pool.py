@@ -7,11 +7,12 @@ only a worker, and is refused. `decode_worker` is what runs in the worker; it is
 import asyncio
 import os
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager, suppress
+from contextlib import AsyncExitStack, asynccontextmanager, suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
+from imageapi.fair_slots import FairSlots
 from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture
 from imageapi.imaging.views import View
 from imageapi.records.positions import is_position
@@ -51,15 +52,16 @@ class PictureFacts:
 
 
 class DecodePool:
-    """Decodes with at most ``count`` worker processes, which are started when needed and reused.
+    """Decodes in worker processes, which are started when needed and reused.
 
-    A picture with more than ``max_pixels``, or one that takes longer than ``seconds``, is invalid.
-    ``seconds`` is also how long a call waits for a free worker before it raises DecodersBusy.
+    There are at most ``count``, and one more for a tenant whose pictures would otherwise wait until
+    large ones of others are done. A picture with more than ``max_pixels``, or one that takes longer
+    than ``seconds``, is invalid. ``seconds`` is also how long a call waits for a free worker before
+    it raises DecodersBusy.
     """
 
     def __init__(self, count: int, max_pixels: int, seconds: float = 30.0) -> None:
-        self._count = count
-        self._slots = asyncio.Semaphore(count)
+        self._slots = FairSlots(count, extra=1)
         self._max_pixels = max_pixels
         self._seconds = seconds
         self._idle: list[WorkerProcess] = []
@@ -68,25 +70,29 @@ class DecodePool:
         self._closing_tasks: set[asyncio.Task[None]] = set()
         self._is_closed = False
 
-    async def inspect(self, path: Path, format_: str, view: View) -> PictureFacts:
+    async def inspect(
+        self, path: Path, format_: str, view: View, *, tenant: str = ""
+    ) -> PictureFacts:
         """Return what the picture is, with a JPEG of the view as proof that it can be decoded.
 
-        Raises InvalidPicture where the picture cannot be decoded within the limits, DecodeFailed
-        where a new worker died of it or it took too long, and DecodersBusy where no worker was free
-        in time, or the machine had no process or file for it.
+        Tenants that wait for a free worker get one in turn. Raises InvalidPicture where the picture
+        cannot be decoded within the limits, DecodeFailed where a new worker died of it or it took
+        too long, and DecodersBusy where no worker was free in time, or the machine had no process
+        or file for it.
         """
-        header, mini = await self._decode(path, format_, view, inspect=True)
+        job = self._build_job(path, format_, view, inspect=True)
+        header, mini = await self._decode(job, tenant)
         try:
             return _parse_facts(header, format_, self._max_pixels, mini)
         except _MALFORMED:
             raise InvalidPicture(_CANNOT_DECODE) from None
 
-    async def render(self, path: Path, format_: str, view: View) -> bytes:
+    async def render(self, path: Path, format_: str, view: View, *, tenant: str = "") -> bytes:
         """Return a JPEG of the view in sRGB, without metadata.
 
         Raises what `inspect` raises.
         """
-        return (await self._decode(path, format_, view, inspect=False))[1]
+        return (await self._decode(self._build_job(path, format_, view, inspect=False), tenant))[1]
 
     async def close(self) -> None:
         """Kill all workers, also busy ones, and wait until they are gone."""
@@ -97,19 +103,13 @@ class DecodePool:
             worker.kill()
         # A call that is starting a worker or waits for one holds a slot. It sees that the pool is
         # closed, and retires its worker before it releases the slot.
-        for _ in range(self._count):
-            await self._slots.acquire()
-        for _ in range(self._count):
-            self._slots.release()
+        await self._slots.wait_until_idle()
         while self._closing_tasks:
             await asyncio.wait(self._closing_tasks)
 
-    async def _decode(
-        self, path: Path, format_: str, view: View, *, inspect: bool
-    ) -> tuple[dict[str, Any], bytes]:
+    async def _decode(self, job: dict[str, Any], tenant: str) -> tuple[dict[str, Any], bytes]:
         """Return the header and the JPEG that a worker makes of the picture."""
-        job = self._build_job(path, format_, view, inspect=inspect)
-        async with self._hold_slot():
+        async with self._hold_slot(tenant):
             try:
                 async with asyncio.timeout(self._seconds):
                     header, blob = await self._run_job(job)
@@ -126,17 +126,15 @@ class DecodePool:
         return header, blob
 
     @asynccontextmanager
-    async def _hold_slot(self) -> AsyncIterator[None]:
-        """Hold one of the ``count`` slots during the block. Raises DecodersBusy."""
-        try:
-            async with asyncio.timeout(self._seconds):
-                await self._slots.acquire()
-        except TimeoutError:
-            raise DecodersBusy from None
-        try:
+    async def _hold_slot(self, tenant: str) -> AsyncIterator[None]:
+        """Hold a slot during the block. Raises DecodersBusy."""
+        async with AsyncExitStack() as stack:
+            try:
+                async with asyncio.timeout(self._seconds):
+                    await stack.enter_async_context(self._slots.hold(tenant))
+            except TimeoutError:
+                raise DecodersBusy from None
             yield
-        finally:
-            self._slots.release()
 
     def _build_job(self, path: Path, format_: str, view: View, *, inspect: bool) -> dict[str, Any]:
         return {
