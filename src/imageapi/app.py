@@ -45,7 +45,9 @@ class ImageAPI(FastAPI):
         self.full_stack = super().__call__
         self._fast_path: ASGIApp = self.full_stack
         if not (is_traced or settings.rate_limit or settings.address_rate_limit):
-            self._fast_path = UntaggedFastPath(self.full_stack, self.state, settings.trusted_hosts)
+            self._fast_path = UntaggedFastPath(
+                self.full_stack, self.state, settings.trusted_hosts, settings.cors_origins
+            )
         self._settings = settings
         self._body_seconds = body_seconds
         self._running_requests = 0

@@ -157,7 +157,8 @@ async def get_image(
     """
     image = await resources.images.get(album_id, public_id)
     if etag_matches(if_none_match, get_etag(image)):
-        return Response(status_code=304, headers={"ETag": get_etag(image)})
+        headers = {"ETag": get_etag(image), "Vary": "Accept-Encoding"}
+        return Response(status_code=304, headers=headers)
     return image_response(album_id, image)
 
 

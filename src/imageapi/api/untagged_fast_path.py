@@ -21,6 +21,7 @@ from imageapi.api.untag import list_untagged_images, router
 from imageapi.database.errors import DatabaseUnavailable
 from imageapi.database.untagged_cache import CachedList
 from imageapi.http.admission import is_trusted_host
+from imageapi.http.cors import Cors
 from imageapi.http.header_case import STATUS_OK, build_head
 from imageapi.http.problem_handlers import problem_for
 from imageapi.http.request_log import RequestLog, make_recorder
@@ -90,14 +91,18 @@ class UntaggedFastPath:
     """ASGI middleware that answers requests for a whole queue, and passes on all others.
 
     ``state`` is the application's. Without ``hosts`` the host of a request does not matter.
+    Responses say whether they depend on ``Origin``: they do where pages of ``origins`` may call.
     """
 
-    def __init__(self, app: ASGIApp, state: State, hosts: Sequence[str] = ()) -> None:
+    def __init__(
+        self, app: ASGIApp, state: State, hosts: Sequence[str] = (), origins: Sequence[str] = ()
+    ) -> None:
         self.app = app
+        self._origins = origins
         self._state = state
         self._hosts = hosts
         self._record = make_recorder()
-        self._respond_error = RequestLog(DocumentedHeaders(_respond_error))
+        self._respond_error = RequestLog(DocumentedHeaders(self._add_cors(_respond_error)))
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer the request, or pass it on."""
@@ -134,12 +139,28 @@ class UntaggedFastPath:
             return False
         if cached is None:
             return False
-        response = await _get_encoded(cached, request.accept_encoding)
+        response = await self._get_encoded(cached, request.accept_encoding)
         request_id = get_request_id(request.request_id)
         await response.send(scope, send, token.text, request_id, started)
         context = {"album_id": request.album_id, "user_id": token.user_id}
         self._record("GET", _ROUTE_NAME, 200, started, {"request_id": request_id, **context})
         return True
+
+    async def _get_encoded(self, cached: CachedList, accept_encoding: bytes) -> PreparedResponse:
+        """Return the list's response in the encoding that the middleware picks for this header.
+
+        The first `_MAX_ENCODINGS` different headers of a list have their responses cached with it.
+        """
+        response: PreparedResponse | None = cached.encoded.get(accept_encoding)
+        if response is None:
+            application = self._add_cors(json_text_response(cached.text))
+            response = await _compress(application, accept_encoding)
+            if len(cached.encoded) < _MAX_ENCODINGS:
+                cached.encoded[accept_encoding] = response
+        return response
+
+    def _add_cors(self, app: ASGIApp) -> ASGIApp:
+        return Cors(app, self._origins) if self._origins else app
 
     def _is_for_us(self, host: bytes) -> bool:
         return not self._hosts or is_trusted_host(host.decode("latin-1"), self._hosts)
@@ -187,21 +208,8 @@ def _parse_request(scope: Scope) -> _Request | None:
     )
 
 
-async def _get_encoded(cached: CachedList, accept_encoding: bytes) -> PreparedResponse:
-    """Return the list's response in the encoding that the middleware picks for this header.
-
-    The first `_MAX_ENCODINGS` different headers of a list have their responses cached with it.
-    """
-    response: PreparedResponse | None = cached.encoded.get(accept_encoding)
-    if response is None:
-        response = await _compress(cached.text, accept_encoding)
-        if len(cached.encoded) < _MAX_ENCODINGS:
-            cached.encoded[accept_encoding] = response
-    return response
-
-
-async def _compress(text: bytes, accept_encoding: bytes) -> PreparedResponse:
-    """Send the route's response through the compressing middleware, and prepare the result."""
+async def _compress(app: ASGIApp, accept_encoding: bytes) -> PreparedResponse:
+    """Send the application's response through the compressing middleware; prepare the result."""
     messages: list[Message] = []
 
     async def receive() -> Message:
@@ -210,7 +218,8 @@ async def _compress(text: bytes, accept_encoding: bytes) -> PreparedResponse:
     async def collect(message: Message) -> None:
         messages.append(message)
 
-    scope = {"type": "http", "headers": [(b"accept-encoding", accept_encoding)]}
-    await CompressMiddleware(json_text_response(text))(scope, receive, collect)
+    headers = [(b"accept-encoding", accept_encoding)]
+    scope = {"type": "http", "method": "GET", "headers": headers}
+    await CompressMiddleware(app)(scope, receive, collect)
     start, *parts = messages
     return PreparedResponse(start["headers"], b"".join(part.get("body", b"") for part in parts))

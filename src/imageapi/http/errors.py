@@ -4,7 +4,7 @@
 response is an attribute of the error; `problem_handlers.problem_for` reads it.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 
 class NothingHere(Exception):
@@ -27,13 +27,10 @@ class MisdirectedRequest(Exception):
 
 
 class OriginRefused(Exception):
-    """A browser's preflight request is refused; ``headers`` say what would be allowed (CORS)."""
+    """No page of the origin may call (CORS)."""
 
-    def __init__(self, headers: Mapping[str, str]) -> None:
-        super().__init__(
-            "A page from there may not call, or not by this method or with these headers."
-        )
-        self.headers = headers
+    def __init__(self, origin: str) -> None:
+        super().__init__(f"IMAGEAPI_CORS_ORIGINS does not name the origin {origin}.")
 
 
 class BodyTooLarge(Exception):

@@ -27,7 +27,6 @@ from imageapi.http.errors import (
     InvalidParameter,
     MethodNotAllowed,
     NothingHere,
-    OriginRefused,
     Overloaded,
     UnreadableRequest,
 )
@@ -160,8 +159,6 @@ def _get_headers(error: Exception) -> Mapping[str, str]:
             return {"Retry-After": str(math.ceil(seconds) or 1)}
         case MethodNotAllowed(methods=methods):
             return {"Allow": methods}
-        case OriginRefused(headers=headers):
-            return headers
         case _:
             return {}
 

@@ -119,7 +119,10 @@ PROBLEM_TYPES: Mapping[type[Exception], ProblemType] = {
     InvalidChange: _INVALID_INPUT,
     RequestValidationError: _INVALID_INPUT,
     OriginRefused: ProblemType(
-        "cors-refused", HTTPStatus.BAD_REQUEST, "No page from there may call"
+        "cors-refused",
+        HTTPStatus.BAD_REQUEST,
+        "No page from there may call",
+        (("Vary", "Origin"),),
     ),
     MisdirectedRequest: ProblemType(
         "misdirected", HTTPStatus.MISDIRECTED_REQUEST, "Not a host of this service"

@@ -71,7 +71,7 @@ def add_documented_headers(
     if (content_type := own.pop(b"content-type", None)) is not None:
         documented.append((b"content-type", content_type))
         if content_type.startswith(b"application/"):
-            own.setdefault(b"vary", b"Accept-Encoding")
+            own[b"vary"] = _add_accept_encoding(own.get(b"vary"))
     if (vary := own.pop(b"vary", None)) is not None:
         documented.append((b"vary", vary))
     documented += (
@@ -82,6 +82,14 @@ def add_documented_headers(
     if (content_length := own.pop(b"content-length", None)) is not None:
         documented.append((b"content-length", content_length))
     return documented + list(own.items())
+
+
+def _add_accept_encoding(vary: bytes | None) -> bytes:
+    """Return the value of ``Vary`` with ``Accept-Encoding`` in it."""
+    if vary is None:
+        return b"Accept-Encoding"
+    is_named = b"accept-encoding" in map(bytes.strip, vary.lower().split(b","))
+    return vary if is_named else b"Accept-Encoding, " + vary
 
 
 class DocumentedHeaders:
