@@ -2,15 +2,12 @@
 
 No label contains text from a client: routes are names of functions, types those of
 docs/problems.md. Several workers count in files of a shared folder, so that each of them can report
-the counts of all (`share_between_workers`).
+the counts of all (`metrics_folder`).
 """
 
 import os
 import re
-import shutil
-import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import suppress
 from pathlib import Path
 
 from prometheus_client import (
@@ -24,7 +21,7 @@ from prometheus_client import (
 from prometheus_client.multiprocess import MultiProcessCollector, mark_process_dead
 
 #: The environment variable in which the library looks for the folder, when it is imported.
-_SHARED = "PROMETHEUS_MULTIPROC_DIR"
+SHARED = "PROMETHEUS_MULTIPROC_DIR"
 _LIVE_GAUGE = re.compile(r"gauge_live\w+_(\d+)\.db")
 
 REQUESTS = Counter("imageapi_requests", "Requests answered", ["route", "status"])
@@ -56,24 +53,13 @@ ISSUER_FETCHES = Counter("imageapi_issuer_fetches", "Asking for the issuer's key
 
 def format_metrics() -> bytes:
     """Return the counts of all workers in Prometheus' text format 0.0.4."""
-    folder = os.environ.get(_SHARED)
+    folder = os.environ.get(SHARED)
     if folder is None:
         return generate_latest(REGISTRY)
     _drop_dead_workers(Path(folder))
     registry = CollectorRegistry()
     MultiProcessCollector(registry)  # type: ignore[no-untyped-call]  # the library has no types
     return generate_latest(registry)
-
-
-@contextmanager
-def share_between_workers() -> Iterator[None]:
-    """Let the processes that are started in the block count together."""
-    folder = tempfile.mkdtemp(prefix="imageapi-metrics-")
-    os.environ[_SHARED] = folder
-    try:
-        yield
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _drop_dead_workers(folder: Path) -> None:

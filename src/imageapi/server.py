@@ -11,7 +11,7 @@ from collections.abc import Callable
 import uvicorn
 from uvicorn.supervisors import Multiprocess
 
-from imageapi.metrics import share_between_workers
+from imageapi.metrics_folder import share_between_workers
 
 #: How long running requests may take after the signal to stop.
 GRACE_SECONDS = 30
