@@ -37,7 +37,7 @@ def kill_a_service(temporary: Path) -> Path:
     with subprocess.Popen(
         [sys.executable, "-c", SERVICE],
         stdout=subprocess.PIPE,
-        env={**os.environ, "TMPDIR": str(temporary)},
+        env={"PATH": os.environ["PATH"], "TMPDIR": str(temporary)},
     ) as process:
         assert process.stdout is not None
         assert process.stdout.readline() == b"counts\n"
