@@ -29,7 +29,7 @@ from imageapi.api.operations import _WithoutRanges
 from imageapi.api.untagged_fast_path import UntaggedFastPath
 from imageapi.auth.errors import AbilityMissing, TokenMissing
 from imageapi.auth.tokens import Tokens
-from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
+from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated, SchemaTooNew
 from imageapi.database.rate_limits import RateExceeded
 from imageapi.http.admission import Admission
 from imageapi.http.body_limits import MAX_JSON_BYTES, MIN_BYTES_PER_SECOND, BodyLimit
@@ -462,6 +462,7 @@ async def test_request_for_another_host_is_turned_away(host: str, is_ours: bool)
         (RateExceeded(0), 429, "rate-limited", "1"),
         (DatabaseUnavailable(), 503, "database-away", "2"),
         (SchemaOutdated(), 503, "schema-outdated", "2"),
+        (SchemaTooNew("9001", "0004"), 503, "schema-outdated", "2"),
     ],
 )
 async def test_address_that_may_not_ask_now_is_turned_away(

@@ -18,7 +18,7 @@ from imageapi.database import reserialize
 from imageapi.database.bulk_import import add_images, export_records
 from imageapi.database.copy_format import CopyLines, format_lines
 from imageapi.database.engine import Database
-from imageapi.database.errors import SchemaOutdated
+from imageapi.database.errors import SchemaOutdated, SchemaTooNew
 from imageapi.database.migration import check_schema, migrate
 from imageapi.database.tables import SCHEMA_VERSION, albums, metadata
 from imageapi.records.parse import parse_record
@@ -104,6 +104,17 @@ async def test_migrations_make_the_tables_of_the_code(empty: Database) -> None:
     created = await described(empty)
     assert migrated == created
     assert all(created)
+
+
+async def test_schema_of_a_newer_version_is_named_and_left_alone(empty: Database) -> None:
+    await migrate(empty)
+    async with empty.transaction() as connection:
+        await connection.execute(text("UPDATE alembic_version SET version_num = '9001'"))
+    before = await described(empty)
+    for attempt in (migrate, check_schema):
+        with pytest.raises(SchemaTooNew, match=rf"schema is 9001, .* up to {SCHEMA_VERSION};"):
+            await attempt(empty)
+    assert await described(empty) == before
 
 
 async def test_up_and_down_on_data(empty: Database) -> None:

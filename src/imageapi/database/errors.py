@@ -5,6 +5,7 @@
     DatabaseError
     ├── DatabaseUnavailable     the database does not answer now; trying again may help
     ├── SchemaOutdated          the tables are not those of this version
+    │   └── SchemaTooNew        a newer version of the program has made them
     ├── DuplicateRecord         two records of one import are of the same image
     ├── ImageNotFound           the album has no such image
     └── ImageChanged            the image is not at the version that the change expects
@@ -30,8 +31,18 @@ class DatabaseUnavailable(DatabaseError):
 class SchemaOutdated(DatabaseError):
     """The database answers, but its schema is not that of this version."""
 
-    def __init__(self) -> None:
-        super().__init__("The database's schema is not current; run: imageapi migrate")
+    def __init__(self, message: str = "") -> None:
+        super().__init__(message or "The database's schema is not current; run: imageapi migrate")
+
+
+class SchemaTooNew(SchemaOutdated):
+    """The schema was made by a newer version of this program, so it is this program that is old."""
+
+    def __init__(self, found: str, known: str) -> None:
+        super().__init__(
+            f"The database's schema is {found}, and this program knows schemas up to {known}; "
+            "use the newer version of the program"
+        )
 
 
 class DuplicateRecord(DatabaseError):

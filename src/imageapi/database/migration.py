@@ -6,7 +6,7 @@ from sqlalchemy import Connection, column, select, table, text
 from sqlalchemy.ext.asyncio import AsyncConnection
 
 from imageapi.database.engine import Database
-from imageapi.database.errors import SchemaOutdated
+from imageapi.database.errors import SchemaOutdated, SchemaTooNew
 from imageapi.database.statement import Statement
 from imageapi.database.tables import SCHEMA_VERSION
 
@@ -29,6 +29,8 @@ async def migrate(database: Database, target: str = "head") -> bool:
 
     It also locks the table of albums. So it waits for running changes of albums, and later ones
     wait for it. Changes lock their album first too, so that the two cannot deadlock.
+
+    Raises SchemaTooNew, and DatabaseUnavailable.
     """
     async with database.transaction() as connection:
         await connection.execute(text("SELECT pg_advisory_xact_lock(:lock)"), {"lock": _LOCK_KEY})
@@ -36,6 +38,7 @@ async def migrate(database: Database, target: str = "head") -> bool:
         if target == "head" and before == SCHEMA_VERSION:
             return False
         if before is not None:
+            _require_known(before)
             await connection.execute(text("LOCK TABLE albums IN EXCLUSIVE MODE"))
         await connection.run_sync(_run_alembic, target)
         return await _read_version(connection) != before
@@ -43,9 +46,17 @@ async def migrate(database: Database, target: str = "head") -> bool:
 
 async def check_schema(database: Database) -> None:
     """Raise SchemaOutdated unless the schema is current; raise DatabaseUnavailable."""
-    rows = await database.read(_SELECT_VERSION)
-    if [row["version_num"] for row in rows] != [SCHEMA_VERSION]:
+    versions: list[str] = [row["version_num"] for row in await database.read(_SELECT_VERSION)]
+    for version in versions:
+        _require_known(version)
+    if versions != [SCHEMA_VERSION]:
         raise SchemaOutdated
+
+
+def _require_known(version: str) -> None:
+    """Raise SchemaTooNew unless the version is one of this program's; they count upwards."""
+    if version > SCHEMA_VERSION:
+        raise SchemaTooNew(version, SCHEMA_VERSION)
 
 
 async def _read_version(connection: AsyncConnection) -> str | None:
