@@ -90,7 +90,7 @@ class Pair:
         self.primary = primary
         self.standby_sockets = folder / "s"
         hosts = f"{primary.sockets},{self.standby_sockets}"
-        ports = "port=5432,5432&target_session_attrs=read-write"
+        ports = "port=5432,5432"
         self.url = f"postgresql://imageapi@/imageapi?host={hosts}&{ports}"
 
     @contextmanager

@@ -8,6 +8,7 @@ import asyncio
 from collections.abc import AsyncIterator, Mapping, Sequence
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any, Self
+from urllib.parse import parse_qs, urlsplit
 
 import asyncpg
 from sqlalchemy import text
@@ -105,6 +106,9 @@ class Database:
         self._connect_options |= (
             {"statement_cache_size": 0} if is_pooled else {"server_settings": SESSION_SETTINGS}
         )
+        if _names_several_hosts(dsn) and "target_session_attrs" not in dsn:
+            # One of them accepts writes. On another, the queue's cache would believe old versions.
+            self._connect_options["target_session_attrs"] = "read-write"
         self._read_pool: asyncpg.Pool[asyncpg.Record] | None = None
         self._read_pool_lock = asyncio.Lock()
         self._turns_by_album = Turns()
@@ -278,6 +282,12 @@ class DedicatedConnection:
             prepared = await self._connection.prepare(statement, timeout=timeout)
             self._prepared[statement] = prepared
         return await prepared.fetch(*arguments, timeout=timeout)
+
+
+def _names_several_hosts(dsn: str) -> bool:
+    parts = urlsplit(dsn)
+    named = parse_qs(parts.query).get("host", [parts.netloc.rpartition("@")[2]])
+    return "," in named[-1]
 
 
 async def _skip_codec_setup(connection: object) -> None:
