@@ -187,36 +187,6 @@ async def test_of_many_mistakes_the_first_are_listed(
     assert len(answer.content) < 10_000
 
 
-HOSTS = {
-    "none": b"",
-    "two": b"Host: a\r\nHost: b\r\n",
-    "the same twice": b"Host: a\r\nHost: a\r\n",
-}
-
-
-@pytest.mark.parametrize("lines", HOSTS.values(), ids=HOSTS.keys())
-async def test_request_is_for_one_host(service: Service, lines: bytes) -> None:
-    answer = await service.raw(b"GET /healthz HTTP/1.1\r\n" + lines + b"\r\n")
-    assert answer.startswith(b"HTTP/1.1 400 ")
-
-
-@pytest.mark.parametrize(
-    ("target", "host", "status"),
-    [
-        (b"http://a/healthz", b"a", 200),
-        (b"http://A/healthz", b"a", 200),
-        (b"http://b/healthz", b"a", 400),
-        (b"http://a:81/healthz", b"a", 400),
-        (b"http://a@b/healthz", b"a", 400),
-    ],
-)
-async def test_target_names_the_same_host(
-    service: Service, target: bytes, host: bytes, status: int
-) -> None:
-    head = b"GET %b HTTP/1.1\r\nHost: %b\r\nConnection: close\r\n\r\n" % (target, host)
-    assert (await service.raw(head)).startswith(b"HTTP/1.1 %d " % status)
-
-
 async def test_of_parts_of_the_docs_all_is_sent(client: httpx.AsyncClient) -> None:
     """A range may be passed over (RFC 9110 §14.2); one that makes no sense is no other error."""
     path = "/docs/parts/swagger-ui.css"

@@ -13,15 +13,17 @@ from starlette_compress import CompressMiddleware
 
 from imageapi import __version__
 from imageapi.api import albums, assets, events, images, openapi, operations, tags, untag, uploads
-from imageapi.api.dependencies import ALBUM_PATH, get_resources
+from imageapi.api.dependencies import ALBUM_PATH, BEFORE_FREE_TEXT, get_resources
 from imageapi.api.untagged_fast_path import UntaggedFastPath
 from imageapi.database.rate_limits import RateLimiter
 from imageapi.deadlines import Deadlines
+from imageapi.http.addresses import Addresses
 from imageapi.http.admission import Admission
 from imageapi.http.body_limits import BodyLimit
 from imageapi.http.client_address import ForwardedClient, normalize_client
 from imageapi.http.cors import Cors
 from imageapi.http.head_requests import HeadRequests
+from imageapi.http.list_headers import ListHeaders
 from imageapi.http.problem_handlers import add_problem_handlers
 from imageapi.http.request_log import RequestLog
 from imageapi.http.response_headers import DocumentedHeaders
@@ -76,7 +78,7 @@ class ImageAPI(FastAPI):
         """
         settings = self._settings
         stack: ASGIApp = Admission(
-            super().build_middleware_stack(),
+            Addresses(super().build_middleware_stack(), BEFORE_FREE_TEXT),
             settings.trusted_hosts,
             self._get_address_rate_limiter,
         )
@@ -85,7 +87,7 @@ class ImageAPI(FastAPI):
         if settings.cors_origins:
             stack = Cors(stack, settings.cors_origins)
         limited = BodyLimit(CompressMiddleware(stack), self._body_seconds)
-        return RequestLog(DocumentedHeaders(HeadRequests(limited)))
+        return RequestLog(DocumentedHeaders(HeadRequests(ListHeaders(limited))))
 
     def openapi(self) -> dict[str, Any]:
         """Return the OpenAPI document in its published form."""
@@ -185,7 +187,7 @@ def _build_method_lookup(app: FastAPI) -> Callable[[str], list[str]]:
     ]
 
     def get_methods(path: str) -> list[str]:
-        matching = (methods for pattern, methods in patterns if pattern.match(path))
+        matching = (methods for pattern, methods in patterns if pattern.fullmatch(path))
         methods = next(matching, {"GET"})  # no route: a mounted folder of files
         return sorted(methods | {"HEAD"}) if "GET" in methods else sorted(methods)
 

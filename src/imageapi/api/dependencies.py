@@ -1,5 +1,6 @@
 """What a route can depend on: each is a type with a name, for the route's signature."""
 
+import re
 from collections.abc import Callable, Coroutine
 from typing import Annotated, Any
 from uuid import UUID
@@ -8,6 +9,7 @@ from fastapi import Depends, Path, Request, Response
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
 from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
+from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import State
 
 from imageapi.albums.editor import Editor
@@ -22,6 +24,21 @@ from imageapi.resources import Resources
 
 #: The path of an album, under which most routes are.
 ALBUM_PATH = "/api/v1/albums/{album_id}"
+#: The start of a path that ends with a tag, which is free text: slashes may be in it.
+BEFORE_FREE_TEXT = re.compile(rb"/api/v1/albums/[^/]+/(?:images/[^/]+/)?tags/")
+
+
+class _TextConvertor(PathConvertor):
+    """The rest of a path, as `PathConvertor` has it, but with line ends.
+
+    Without them a tag that ends with a line end would be taken for the tag without it.
+    """
+
+    regex = "(?s:.*)"
+
+
+#: For a tag in a path: ``{tag:text}``. Routes are compiled when their modules are imported.
+register_url_convertor("text", _TextConvertor())
 
 AlbumIdPath = Annotated[
     str,

@@ -90,7 +90,7 @@ async def list_tags(album_id: MayListImages, resources: ResourcesDep) -> Respons
 
 
 @router.put(
-    "/images/{public_id:uuid}/tags/{tag:path}",
+    "/images/{public_id:uuid}/tags/{tag:text}",
     operation_id="tagImage",
     response_model=Image,
     response_description="The image as it is now",
@@ -104,7 +104,7 @@ async def tag_image(
 
 
 @router.delete(
-    "/images/{public_id:uuid}/tags/{tag:path}",
+    "/images/{public_id:uuid}/tags/{tag:text}",
     operation_id="untagImage",
     response_model=Image,
     response_description="The image as it is now",

@@ -109,6 +109,7 @@ class UntaggedFastPath:
         if (
             scope["type"] != "http"
             or scope["query_string"]
+            or b"%" in scope["raw_path"]
             or scope["method"] != "GET"
             or not scope["path"].endswith(_PATH_SUFFIX)
             or not scope["path"].startswith(_PATH_PREFIX)

@@ -5,7 +5,6 @@ response, and requests that wait behind one another.
 """
 
 import asyncio
-import re
 from dataclasses import dataclass
 from typing import Any, ClassVar
 
@@ -15,6 +14,7 @@ from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResp
 from uvicorn.server import ServerState
 
 from imageapi.http.header_case import build_refusal
+from imageapi.http.host_header import add_missing_path, is_for_one_host
 from imageapi.http.problem_types import HEAD_TOO_LARGE, UNREADABLE
 
 #: The limits of a request's head: its bytes, and its header lines.
@@ -22,6 +22,8 @@ MAX_HEAD_BYTES = 64 * 1024
 MAX_HEADERS = 100
 #: How many requests of one connection may wait for the response to the one before them.
 MAX_PIPELINED_REQUESTS = 32
+#: The parser knows others, too, but only these have the framing that it reads.
+_VERSIONS = ("1.0", "1.1")
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,12 +44,8 @@ class _LimitExceeded(Exception):
     """A head is too large, or too many requests of a connection wait."""
 
 
-class _AmbiguousHost(Exception):
-    """The head names different hosts: a proxy and the service could read it differently."""
-
-
-#: A target in absolute form; the group is the host that it names (RFC 9112 §3.2.2).
-_ABSOLUTE_TARGET = re.compile(rb"[A-Za-z][A-Za-z0-9+.-]*://([^/?#]*)")
+class _InvalidHead(Exception):
+    """The head is of another version of HTTP, has a fragment, or does not name one host."""
 
 
 class LimitedHttpProtocol(HttpToolsProtocol):
@@ -137,7 +135,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def on_headers_complete(self) -> None:
         """Start the request, or let it wait for those before it.
 
-        Raises _LimitExceeded, _AmbiguousHost.
+        Raises _LimitExceeded, _InvalidHead.
         """
         self._is_in_head, self._is_in_body = False, True
         if self._head_timer is not None:
@@ -145,8 +143,16 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self._head_timer = None
         if len(self.pipeline) >= MAX_PIPELINED_REQUESTS:
             raise _LimitExceeded
-        if not self._is_for_one_host():
-            raise _AmbiguousHost
+        version = self.parser.get_http_version()
+        if (
+            version not in _VERSIONS
+            or b"#" in self.url
+            or not is_for_one_host(self.url, self.headers, version)
+        ):
+            raise _InvalidHead
+        self.url = add_missing_path(self.url)
+        if version == "1.0":
+            self.expect_100_continue = False  # such a client does not know it (RFC 9110 §10.1.1)
         super().on_headers_complete()
         if self._is_stopping:
             self.cycle.keep_alive = False
@@ -222,14 +228,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         self.transport.write(build_refusal(problem_type))
         self.transport.close()
         self.loop.call_later(self.deadlines.unread_seconds, self.transport.abort)
-
-    def _is_for_one_host(self) -> bool:
-        """Return whether the head names one host, in ``Host`` and in the target (RFC 9112 §3.2)."""
-        hosts = [value.lower() for name, value in self.headers if name == b"host"]
-        target = _ABSOLUTE_TARGET.match(self.url)
-        if not hosts:
-            return self.parser.get_http_version() != "1.1" and target is None
-        return len(hosts) == 1 and (target is None or target[1].lower() == hosts[0])
 
     def _start_asgi_task(self, cycle: RequestResponseCycle, app: Any) -> None:
         self._running = cycle

@@ -7,7 +7,7 @@ sending what the client has already.
 import re
 from typing import Annotated
 
-from fastapi import Depends, Header, Request
+from fastapi import Depends, Header
 
 from imageapi.albums.editor import ExpectedVersions
 
@@ -15,7 +15,6 @@ _VERSION_ETAG = re.compile(r'"(\d{1,18})"')
 
 
 async def _parse_if_match(
-    request: Request,
     if_match: Annotated[
         str | None,
         Header(description="The `ETag` that the image must still have, else 412"),
@@ -27,7 +26,6 @@ async def _parse_if_match(
     """
     if if_match is None:
         return None
-    if_match = ",".join(request.headers.getlist("If-Match"))  # lines of one list (RFC 9110 §5.3)
     if if_match.strip() == "*":
         return None
     matches = (_VERSION_ETAG.fullmatch(etag.strip()) for etag in if_match.split(","))
