@@ -29,7 +29,7 @@ from imageapi.http.request_log import RequestLog
 from imageapi.http.response_headers import DocumentedHeaders
 from imageapi.logging import configure_logs
 from imageapi.metrics import REQUESTS_UNDER_WAY
-from imageapi.resources import open_resources
+from imageapi.resources import hide_settings_in_logs, open_resources
 from imageapi.server import end_with_parent, exempt_from_garbage_collection
 from imageapi.settings import Settings, load_settings
 
@@ -128,6 +128,7 @@ def create_app(
     shorter ones.
     """
     deadlines = deadlines or Deadlines()
+    hide_settings_in_logs(settings)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:

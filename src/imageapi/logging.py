@@ -12,6 +12,8 @@ from typing import Any, Protocol
 
 import structlog
 
+from imageapi.log_redaction import remove_hidden_texts
+
 RequestContext = Mapping[str, Any]
 
 _log: structlog.typing.FilteringBoundLogger = structlog.get_logger()
@@ -41,7 +43,7 @@ def configure_logs() -> None:
         else structlog.processors.JSONRenderer()
     )
     structlog.configure(
-        processors=[*shared, renderer],
+        processors=[*shared, remove_hidden_texts, renderer],
         wrapper_class=structlog.make_filtering_bound_logger(logging.INFO),
         logger_factory=structlog.WriteLoggerFactory(sys.stderr),
         cache_logger_on_first_use=True,
@@ -53,6 +55,7 @@ def configure_logs() -> None:
             processors=[
                 _drop_traceback,
                 structlog.stdlib.ProcessorFormatter.remove_processors_meta,
+                remove_hidden_texts,
                 renderer,
             ],
         )
@@ -60,7 +63,8 @@ def configure_logs() -> None:
     root = logging.getLogger()
     root.handlers = [handler]
     root.setLevel(logging.INFO)
-    logging.getLogger("alembic").setLevel(logging.WARNING)
+    for name in ("alembic", "httpx", "httpcore"):  # httpx writes a line with the URL of a request
+        logging.getLogger(name).setLevel(logging.WARNING)
 
 
 class RequestWriter(Protocol):
@@ -173,6 +177,8 @@ def _drop_traceback(
     info = event.pop("exc_info", None)
     if isinstance(info, tuple) and info[0] is not None:
         event["error"] = info[0].__name__
+        # asyncio's further lines show the exception with its message.
+        event["event"] = str(event["event"]).partition("\n")[0]
     text = str(event["event"])
     if "Traceback (most recent call last)" in text:  # uvicorn's line for a lifespan that failed
         event["event"] = text.rstrip().rpartition("\n")[2].partition(":")[0]

@@ -8,6 +8,7 @@ The routes read the parts from `Resources`, so `imageapi.api` imports this modul
 the settings: an import contract in pyproject.toml checks that.
 """
 
+import os
 from collections.abc import AsyncIterator, Iterator
 from contextlib import (
     AbstractContextManager,
@@ -39,6 +40,7 @@ from imageapi.deadlines import Deadlines
 from imageapi.embedded_postgres.client import run_embedded_server
 from imageapi.http.concurrency import ConcurrencyLimiter
 from imageapi.imaging.decode_pool import DecodePool
+from imageapi.log_redaction import hide_environment_in_logs, hide_in_logs
 from imageapi.settings import RateSetting, Settings
 from imageapi.single_flight import SingleFlight
 from imageapi.storage.deadlines import StoreDeadlines
@@ -71,6 +73,14 @@ class Resources:
 
 
 # What the service and the commands open
+
+
+def hide_settings_in_logs(settings: Settings) -> None:
+    """Let no log line of this process show a secret or an address of the settings."""
+    urls = (settings.database_address, settings.token_jwks_url, settings.store_url)
+    secrets = (settings.configured_secret, *settings.accepted_secrets)
+    hide_in_logs(filter(None, secrets), filter(None, urls))
+    hide_environment_in_logs(os.environ)
 
 
 def run_database_server(url: str | None, data_dir: Path) -> AbstractContextManager[str]:
@@ -169,6 +179,7 @@ def _open_tokens(settings: Settings) -> Iterator[Tokens]:
     """Yield the verifier of tokens; until the block ends, refresh the issuer's keys."""
     secret = load_secret(settings.configured_secret, settings.secret_file)
     secrets = (secret, *settings.accepted_secrets)
+    hide_in_logs(secrets)
     rules = Rules(settings.token_audience, settings.token_issuer, settings.token_leeway_seconds)
     if settings.token_jwks_url is None:
         yield Tokens(*secrets, rules=rules)

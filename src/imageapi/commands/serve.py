@@ -12,7 +12,7 @@ from imageapi.commands.migrate import upgrade
 from imageapi.commands.token import create_tokens
 from imageapi.database.errors import DatabaseUnavailable
 from imageapi.logging import configure_logs
-from imageapi.resources import run_database_server
+from imageapi.resources import hide_settings_in_logs, run_database_server
 from imageapi.server import APPLICATION, PROTOCOL, serve
 from imageapi.settings import Settings, load_settings
 from imageapi.storage.store import open_store
@@ -37,6 +37,7 @@ def run(
     shorter deadlines.
     """
     settings = load_settings()
+    hide_settings_in_logs(settings)
     tokens = create_tokens(settings)
     GeoipDatabase(settings.geoip_database).close()
     open_store(settings.store_address)
