@@ -199,7 +199,7 @@ def test_lines_come_in_batches_and_in_order(monkeypatch: pytest.MonkeyPatch, siz
 @pytest.mark.parametrize(
     ("change", "reason"),
     [
-        ("null", "exifs: input should be a valid dictionary"),
+        ("null", "exifs: must be an object"),
         ('{"a":1} {', "is not JSON: "),
         ('"', "is not JSON: "),
         ("\\", "is not JSON: "),

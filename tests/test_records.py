@@ -173,7 +173,7 @@ def test_unfit_value_is_refused_by_name(field: str, value: Any) -> None:
 @pytest.mark.parametrize("field", list(DOCUMENTED_RECORD))
 def test_missing_field_is_refused_by_name(field: str) -> None:
     record = {name: value for name, value in DOCUMENTED_RECORD.items() if name != field}
-    with pytest.raises(InvalidRecord, match=f"^{field}: field required"):
+    with pytest.raises(InvalidRecord, match=f"^{field}: is required"):
         parse_record(record)
 
 

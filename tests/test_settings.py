@@ -67,6 +67,36 @@ def test_empty_value_is_no_value(monkeypatch: pytest.MonkeyPatch) -> None:
         ("ADDRESS_RATE_LIMIT", "10/fortnight"),
         ("CORS_ORIGINS", "*"),
         ("CORS_ORIGINS", "https://app.example.org/page"),
+        ("CORS_ORIGINS", "https://app.example.org/"),
+        ("CORS_ORIGINS", "https://*.example.org"),
+        ("CORS_ORIGINS", "https://app.example.org:443"),
+        ("CORS_ORIGINS", "HTTP://app.example.org:80"),
+        ("CORS_ORIGINS", "https://app.example.org:0443"),
+        ("CORS_ORIGINS", "https://app.example.org:99999"),
+        ("CORS_ORIGINS", "https://"),
+        ("CORS_ORIGINS", "https://:8000"),
+        ("CORS_ORIGINS", "http://a b"),
+        ("CORS_ORIGINS", "https://hunter2@app.example.org"),
+        ("CORS_ORIGINS", "https://app..example.org"),
+        ("CORS_ORIGINS", "app.example.org"),
+        ("CORS_ORIGINS", "null"),
+        ("CORS_ORIGINS", "file://"),
+        ("CORS_ORIGINS", "https://[::1"),
+        ("TRUSTED_HOSTS", "*"),
+        ("TRUSTED_HOSTS", "photos.example.org,*"),
+        ("TRUSTED_HOSTS", "photos.example.org:8000"),
+        ("TRUSTED_HOSTS", "[::1]:8000"),
+        ("TRUSTED_HOSTS", "https://photos.example.org"),
+        ("TRUSTED_HOSTS", "photos.example.org/"),
+        ("TRUSTED_HOSTS", ".example.org"),
+        ("TRUSTED_HOSTS", "*example.org"),
+        ("TRUSTED_HOSTS", "photos.*.org"),
+        ("TRUSTED_HOSTS", "*."),
+        ("TRUSTED_HOSTS", "photos.example.org."),
+        ("TRUSTED_HOSTS", "photos .example.org"),
+        ("TRUSTED_HOSTS", "hunter2@photos.example.org"),
+        ("TRUSTED_HOSTS", "::1"),
+        ("TRUSTED_HOSTS", "a" * 64 + ".org"),
         ("MAX_REQUESTS", "0"),
         ("MINI_PIXELS", "9000"),
     ],
@@ -87,7 +117,12 @@ def test_wrong_value_is_one_line_that_names_it(
     [
         ("TRUSTED_PROXIES", "10.0.0.0/8, ::1", "trusted_proxies", ("10.0.0.0/8", "::1")),
         ("TRUSTED_HOSTS", "A.org,, *.b.org ,", "trusted_hosts", ("a.org", "*.b.org")),
+        ("TRUSTED_HOSTS", "[0:0::1],127.0.0.1", "trusted_hosts", ("[::1]", "127.0.0.1")),
+        ("TRUSTED_HOSTS", "Bücher.example", "trusted_hosts", ("xn--bcher-kva.example",)),
         ("CORS_ORIGINS", "https://A.org, http://b", "cors_origins", ("https://a.org", "http://b")),
+        ("CORS_ORIGINS", "http://b:8080", "cors_origins", ("http://b:8080",)),
+        ("CORS_ORIGINS", "https://bücher.org", "cors_origins", ("https://xn--bcher-kva.org",)),
+        ("CORS_ORIGINS", "http://[::1]:5173", "cors_origins", ("http://[::1]:5173",)),
         ("RATE_LIMIT", "600/minute", "rate_limit", (600, 60)),
         ("ADDRESS_RATE_LIMIT", "5/day", "address_rate_limit", (5, 86400)),
     ],
@@ -107,6 +142,66 @@ def test_empty_part_of_a_list_is_refused(
     monkeypatch.setenv(PREFIX + name, value.format("https://a.org"))
     with pytest.raises(InvalidSetting, match=f"^{PREFIX}{name} must be "):
         load_settings()
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("TIMEZONE", "IMAGEAPI_TIMEZONE is no setting; did you mean IMAGEAPI_TIME_ZONE?"),
+        (
+            "TRUSTED_HOST",
+            "IMAGEAPI_TRUSTED_HOST is no setting; did you mean IMAGEAPI_TRUSTED_HOSTS?",
+        ),
+        ("PORT", "IMAGEAPI_PORT is no setting; did you mean "),
+        ("QQQ", "IMAGEAPI_QQQ is no setting; "),
+    ],
+)
+def test_name_that_is_no_setting_is_refused(
+    folder: Path, monkeypatch: pytest.MonkeyPatch, name: str, line: str
+) -> None:
+    with monkeypatch.context() as in_environment:
+        in_environment.setenv(PREFIX + name, "hunter2")
+        with pytest.raises(InvalidSetting) as error:
+            load_settings()
+    assert str(error.value).startswith(line)
+    (folder / ".env").write_text(f"{PREFIX}{name}=hunter2\n")
+    with pytest.raises(InvalidSetting, match=f"^{PREFIX}{name} is no setting"):
+        load_settings()
+    (folder / ".env").unlink()
+    (folder / f"{PREFIX}{name}".lower()).write_text("hunter2")
+    monkeypatch.setenv("CREDENTIALS_DIRECTORY", str(folder))
+    with pytest.raises(InvalidSetting, match=f"^{PREFIX}{name} is no setting") as error:
+        load_settings()
+    assert "hunter2" not in str(error.value)
+
+
+def test_name_that_is_no_setting_is_one_line_of_ascii(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv(PREFIX + "A\n\x1b[31m\u202e" + "x" * 1000, "1")
+    with pytest.raises(InvalidSetting) as error:
+        load_settings()
+    assert str(error.value).isascii()
+    assert str(error.value).isprintable()
+    assert len(str(error.value)) < 200
+
+
+@pytest.mark.parametrize(
+    ("name", "value"),
+    [
+        ("SERVICE_HOST", "10.0.0.1"),
+        ("SERVICE_PORT", "8000"),
+        ("SERVICE_PORT_HTTP", "8000"),
+        ("WEB_SERVICE_HOST", "10.0.0.1"),
+        ("PORT", "tcp://10.0.0.1:8000"),
+        ("PORT_8000_TCP", "tcp://10.0.0.1:8000"),
+        ("PORT_8000_TCP_PROTO", "tcp"),
+        ("WEB_PORT_8000_TCP_ADDR", "10.0.0.1"),
+    ],
+)
+def test_what_kubernetes_sets_for_a_service_of_that_name_is_passed_over(
+    monkeypatch: pytest.MonkeyPatch, name: str, value: str
+) -> None:
+    monkeypatch.setenv(PREFIX + name, value)
+    load_settings()
 
 
 def test_secret_is_required_beside_a_url(monkeypatch: pytest.MonkeyPatch) -> None:

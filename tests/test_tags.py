@@ -18,8 +18,8 @@ def test_tag_is_trimmed_and_composed() -> None:
         ("holiday", "must not be the album's id"),
         (" holiday ", "must not be the album's id"),
         ("a\nb", "must not hold control characters"),
-        ("", "String should have at least 1 character"),
-        ("x" * 101, "String should have at most 100 characters"),
+        ("", "must have at least 1 character"),
+        ("x" * 101, "must have at most 100 characters"),
     ],
 )
 def test_text_that_cannot_be_a_tag_of_the_album(text: str, reason: str) -> None:
@@ -35,7 +35,7 @@ def test_added_tags_stand_behind_the_others_and_once() -> None:
 def test_repeated_tags_do_not_count_and_one_too_many_is_refused() -> None:
     tags = [f"tag {number}" for number in range(MAX_TAGS)]
     assert add_tags(tags, tags) == tags
-    with pytest.raises(TooManyTags, match=r"^are more than 100$"):
+    with pytest.raises(TooManyTags, match=r"^must not be more than 100$"):
         add_tags(tags, ["one more"])
 
 

@@ -110,7 +110,6 @@ async def test_format_is_read_from_the_content(sender: Sender, format_: str) -> 
 @pytest.mark.parametrize(
     "content",
     [
-        b"",
         b"x",
         b"\xff\xd8",
         b"<svg xmlns='http://www.w3.org/2000/svg'/>" * 9,
@@ -513,10 +512,10 @@ async def test_fifty_who_ask_at_once_have_it_made_once(sender: Sender, app: Fast
     made = 0
     render = decoders.render
 
-    async def counting(*arguments: Any) -> bytes:
+    async def counting(*arguments: Any, **options: Any) -> bytes:
         nonlocal made
         made += 1
-        result: bytes = await render(*arguments)
+        result: bytes = await render(*arguments, **options)
         return result
 
     decoders.render = counting

@@ -41,7 +41,8 @@ from imageapi.embedded_postgres.client import run_embedded_server
 from imageapi.http.concurrency import ConcurrencyLimiter
 from imageapi.imaging.decode_pool import DecodePool
 from imageapi.log_redaction import hide_environment_in_logs, hide_in_logs
-from imageapi.settings import RateSetting, Settings
+from imageapi.setting_values import RateSetting
+from imageapi.settings import Settings
 from imageapi.single_flight import SingleFlight
 from imageapi.storage.deadlines import StoreDeadlines
 from imageapi.storage.store import open_store

@@ -7,106 +7,42 @@ in the folder that systemd names in ``CREDENTIALS_DIRECTORY``. The environment h
 
 import os
 import re
-from ipaddress import ip_network
+from collections.abc import Iterator
+from difflib import get_close_matches
 from pathlib import Path
-from typing import Annotated, NamedTuple, Self
-from urllib.parse import urlsplit
+from typing import Self
 from zoneinfo import ZoneInfo
 
-from pydantic import (
-    AfterValidator,
-    BeforeValidator,
-    Field,
-    SecretStr,
-    ValidationError,
-    model_validator,
-)
-from pydantic_settings import BaseSettings, NoDecode, SettingsConfigDict
+from dotenv import dotenv_values
+from pydantic import Field, SecretStr, ValidationError, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
 from pydantic_settings import SettingsError as UnreadableSettings
 
+from imageapi.records.messages import describe_error
+from imageapi.setting_values import (
+    Hosts,
+    IssuerUrl,
+    LongestEdge,
+    Networks,
+    Origins,
+    PostgresqlUrl,
+    Rate,
+    Secrets,
+    TimeZone,
+)
+
 PREFIX = "IMAGEAPI_"
-_RATE = re.compile(r"([1-9]\d{0,8})/(second|minute|hour|day)")
-_PERIOD_SECONDS = {"second": 1, "minute": 60, "hour": 3600, "day": 86400}
-_LOCAL_HOSTS = {"127.0.0.1", "localhost", "::1"}
-_MIN_SECRET_BYTES = 32
+_ENV_FILE = ".env"
+_MAX_NAME_CHARACTERS = 64
+#: What Kubernetes sets in every pod for a service that is named ``imageapi`` or ``imageapi-…``.
+_OF_KUBERNETES = re.compile(
+    rf"{PREFIX}(\w+_)?(SERVICE_(HOST|PORT(_\w+)?)|PORT_\d+_(TCP|UDP|SCTP)(_(PROTO|PORT|ADDR))?)"
+)
+_ADDRESS_OF_KUBERNETES = re.compile("(tcp|udp|sctp)://")
 
 
 class InvalidSetting(Exception):
     """A setting's value cannot be used; ``str()`` is one line that names the setting."""
-
-
-class RateSetting(NamedTuple):
-    """At most so many requests in so many seconds."""
-
-    requests: int
-    seconds: int
-
-
-def _check_postgresql_url(url: SecretStr) -> SecretStr:
-    if not url.get_secret_value().startswith(("postgresql://", "postgres://")):
-        raise ValueError("must begin with postgresql://")
-    return url
-
-
-def _parse_time_zone(name: object) -> object:
-    try:
-        return ZoneInfo(name) if isinstance(name, str) else name
-    except Exception as error:  # unknown names, paths, folders: each another exception
-        raise ValueError("is not a time zone's name, such as Europe/Paris") from error
-
-
-def _check_secrets(secrets: SecretStr) -> SecretStr:
-    lengths = [len(secret.encode()) for secret in secrets.get_secret_value().split()]
-    if any(length < _MIN_SECRET_BYTES for length in lengths):
-        raise ValueError("must be secrets of at least 32 bytes, with spaces between")
-    return secrets
-
-
-def _check_issuer_url(url: str) -> str:
-    parts = urlsplit(url)
-    if parts.scheme == "https" or (parts.scheme == "http" and parts.hostname in _LOCAL_HOSTS):
-        return url
-    raise ValueError("must begin with https://, or the keys could be anybody's")
-
-
-def _parse_rate(rate: object) -> object:
-    if not isinstance(rate, str):
-        return rate
-    parts = _RATE.fullmatch(rate)
-    if parts is None:
-        raise ValueError("must be a number and a period, such as 600/minute")
-    return RateSetting(int(parts[1]), _PERIOD_SECONDS[parts[2]])
-
-
-def _split_at_commas(text: object) -> object:
-    return [part.strip() for part in text.split(",")] if isinstance(text, str) else text
-
-
-def _normalize_hosts(hosts: tuple[str, ...]) -> tuple[str, ...]:
-    return tuple(host.lower() for host in hosts if host)
-
-
-def _check_origins(origins: tuple[str, ...]) -> tuple[str, ...]:
-    for origin in origins:
-        parts = urlsplit(origin)
-        if parts.scheme not in ("http", "https") or origin != f"{parts.scheme}://{parts.netloc}":
-            raise ValueError("must be origins, such as https://app.example.org")
-    return tuple(origin.lower() for origin in origins)
-
-
-def _check_networks(networks: tuple[str, ...]) -> tuple[str, ...]:
-    try:
-        for network in networks:
-            ip_network(network)
-    except ValueError as error:
-        raise ValueError("must be addresses or networks, such as 10.0.0.0/8") from error
-    return networks
-
-
-#: Text with commas between its parts. ``NoDecode``: pydantic-settings would read it as JSON.
-CommaList = Annotated[tuple[str, ...], NoDecode, BeforeValidator(_split_at_commas)]
-Rate = Annotated[RateSetting | None, NoDecode, BeforeValidator(_parse_rate)]
-LongestEdge = Annotated[int, Field(ge=16, le=8192)]
 
 
 class Settings(BaseSettings):
@@ -114,7 +50,7 @@ class Settings(BaseSettings):
 
     model_config = SettingsConfigDict(
         env_prefix=PREFIX,
-        env_file=".env",
+        env_file=_ENV_FILE,
         env_ignore_empty=True,
         extra="ignore",
         frozen=True,
@@ -122,7 +58,7 @@ class Settings(BaseSettings):
         arbitrary_types_allowed=True,
     )
 
-    database_url: Annotated[SecretStr, AfterValidator(_check_postgresql_url)] | None = Field(
+    database_url: PostgresqlUrl | None = Field(
         default=None,
         description="`postgresql://…`, several hosts allowed; without it an embedded PostgreSQL "
         "in the data directory",
@@ -146,12 +82,12 @@ class Settings(BaseSettings):
         description="HS256 secret, at least 32 bytes; required with `IMAGEAPI_DATABASE_URL`, "
         "else generated once into the data directory",
     )
-    token_secrets_accepted: Annotated[SecretStr, AfterValidator(_check_secrets)] | None = Field(
+    token_secrets_accepted: Secrets | None = Field(
         default=None,
         description="further secrets whose tokens are taken, with spaces between; none is issued "
         "with them",
     )
-    token_jwks_url: Annotated[str, AfterValidator(_check_issuer_url)] | None = Field(
+    token_jwks_url: IssuerUrl | None = Field(
         default=None, description="also accept RS256, ES256 or EdDSA tokens of this issuer"
     )
     token_audience: str | None = Field(
@@ -164,7 +100,7 @@ class Settings(BaseSettings):
         le=300,
         description="how far the clocks of those who make tokens may be off",
     )
-    time_zone: Annotated[ZoneInfo, BeforeValidator(_parse_time_zone)] = Field(
+    time_zone: TimeZone = Field(
         default=ZoneInfo("Europe/Paris"), description="offset of `created_at`"
     )
 
@@ -178,17 +114,17 @@ class Settings(BaseSettings):
         default=None,
         description="a MaxMind database of cities: where the addresses of clients are",
     )
-    trusted_proxies: Annotated[CommaList, AfterValidator(_check_networks)] = Field(
+    trusted_proxies: Networks = Field(
         default=(),
         description="addresses and networks, with commas between, whose `X-Forwarded-For` and "
         "`X-Forwarded-Proto` are believed",
     )
-    trusted_hosts: Annotated[CommaList, AfterValidator(_normalize_hosts)] = Field(
+    trusted_hosts: Hosts = Field(
         default=(),
         description="hosts, with commas between, that requests must be for, such as "
         "`photos.example.org` or `*.example.org`; others are 421",
     )
-    cors_origins: Annotated[CommaList, AfterValidator(_check_origins)] = Field(
+    cors_origins: Origins = Field(
         default=(), description="origins, with commas between, that a browser may call from"
     )
     rate_limit: Rate = Field(
@@ -271,14 +207,42 @@ def _find_secret_folders() -> list[Path]:
 def load_settings() -> Settings:
     """Read the settings of this process from the environment and the files.
 
-    Raises InvalidSetting for the first value that cannot be used.
+    Raises InvalidSetting for the first name that is no setting, and for the first value that cannot
+    be used.
     """
     try:
+        for name in _find_names():
+            _require_setting(name)
         return Settings(_secrets_dir=_find_secret_folders())
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
-        reason = first["msg"].removeprefix("Value error, ")
         name = f"{PREFIX}{str(first['loc'][0]).upper()} " if first["loc"] else ""
-        raise InvalidSetting(f"{name}{reason}") from error
+        raise InvalidSetting(f"{name}{describe_error(first)}") from error
     except (UnreadableSettings, OSError, UnicodeError) as error:
         raise InvalidSetting("the .env file or a secret file cannot be read") from error
+
+
+def _find_names() -> Iterator[str]:
+    """Yield the names in the environment and the files that begin as those of settings do.
+
+    May raise OSError, UnicodeError.
+    """
+    variables = {**dotenv_values(_ENV_FILE), **os.environ}
+    for name, value in variables.items():
+        is_address = name.endswith("_PORT") and _ADDRESS_OF_KUBERNETES.match(value or "")
+        if not is_address and _OF_KUBERNETES.fullmatch(name) is None:
+            yield name
+    for folder in _find_secret_folders():
+        yield from (path.name for path in folder.iterdir())
+
+
+def _require_setting(name: str) -> None:
+    """Raise InvalidSetting if the name begins as those of settings do, and is none."""
+    setting = name.upper()
+    known = [PREFIX + field.upper() for field in Settings.model_fields]
+    if not setting.startswith(PREFIX) or setting in known:
+        return
+    named = ascii(setting[:_MAX_NAME_CHARACTERS])[1:-1]
+    similar = get_close_matches(setting, known, n=1)
+    hint = f"did you mean {similar[0]}?" if similar else "docs/settings.md lists them"
+    raise InvalidSetting(f"{named} is no setting; {hint}")

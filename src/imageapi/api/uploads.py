@@ -133,7 +133,7 @@ def _parse_public_id(fields: Fields) -> UUID | None:
     if not text:
         return None
     if PUBLIC_ID.fullmatch(text) is None:
-        raise InvalidParameter("/body/public_id", "is not a UUID")
+        raise InvalidParameter("/body/public_id", "must be a UUID")
     return UUID(text)
 
 

@@ -15,6 +15,7 @@ MARGIN_BYTES = 1024 * 1024
 
 #: Of one part.
 _MAX_HEADERS = 8
+_MAX_NAME_CHARACTERS = 64
 _MAX_HEADER_BYTES = 4096 + 128
 #: So much is read in search of the first part, its headers included.
 _MAX_PREAMBLE_BYTES = 64 * 1024
@@ -33,6 +34,7 @@ class _Form:
         self.fields: Fields = {}
         self.part_count = 0
         self.has_file = False
+        self.is_file_empty = True
         self._receive_file = receive_file
         self._name = ""
         self._value = bytearray()
@@ -40,7 +42,8 @@ class _Form:
     async def receive(self, event: MultipartSegment | bytes | None) -> None:
         """Take an event of the parser: a part begins, some of its content, the part ends.
 
-        Raises BodyTooLarge, UnreadableRequest, and what ``receive_file`` raises.
+        Raises BodyTooLarge, UnreadableRequest, InvalidParameter for a file in another field, and
+        what ``receive_file`` raises.
         """
         match event:
             case MultipartSegment():
@@ -56,6 +59,11 @@ class _Form:
             raise BodyTooLarge(f"The form has more than {MAX_PARTS} parts.")
         self._name = _decode((segment.name or "").encode(_HEADER_CHARSET))
         self._value.clear()
+        if segment.filename and self._name != FILE_FIELD:
+            raise InvalidParameter(
+                f"/body/{self._name[:_MAX_NAME_CHARACTERS]}",
+                f"has a file; the picture must be in the form's field {FILE_FIELD}",
+            )
         if self._name == FILE_FIELD:
             if self.has_file:
                 raise UnreadableRequest("The form has more than one file.")
@@ -63,6 +71,7 @@ class _Form:
 
     async def _add_content(self, content: bytes) -> None:
         if self._name == FILE_FIELD:
+            self.is_file_empty = self.is_file_empty and not content
             await self._receive_file(content)
             return
         self._value += content
@@ -78,7 +87,7 @@ async def read_form(request: Request, receive_file: Callable[[bytes], Awaitable[
     """Return the form's fields, each with its values; pass the content of ``file`` on in chunks.
 
     Raises NotMultipart, UnreadableRequest, BodyTooLarge, InvalidParameter where there is no file,
-    and what ``receive_file`` raises.
+    an empty one, or one in another field, and what ``receive_file`` raises.
     """
     parser = PushMultipartParser(
         _read_boundary(request),
@@ -105,7 +114,9 @@ async def read_form(request: Request, receive_file: Callable[[bytes], Awaitable[
             "The form ends before its end." if has_begun else _NO_FORM
         ) from error
     if not form.has_file:
-        raise InvalidParameter(f"/body/{FILE_FIELD}", "is missing")
+        raise InvalidParameter(f"/body/{FILE_FIELD}", "is required: the picture is sent in it")
+    if form.is_file_empty:
+        raise InvalidParameter(f"/body/{FILE_FIELD}", "is empty")
     return form.fields
 
 

@@ -37,6 +37,7 @@ from imageapi.http.problem_types import (
     ProblemType,
     problem_response,
 )
+from imageapi.records.messages import describe_error
 
 #: A response lists the first errors of an input, with this much of the names in a pointer, both
 #: of which the client chooses.
@@ -122,7 +123,7 @@ def _list_input_errors(error: Exception, path_params: Collection[str]) -> Sequen
             ]
         case RequestValidationError():
             return [
-                InputError(pointer=_build_pointer(listed["loc"]), detail=listed["msg"])
+                InputError(pointer=_build_pointer(listed["loc"]), detail=describe_error(listed))
                 for listed in error.errors()[:MAX_LISTED_ERRORS]
             ]
         case _:
@@ -142,14 +143,18 @@ def _get_detail(
     match error:
         case HTTPException():
             return f"{problem_type.title}."
-        case InvalidParameter() | InvalidChange():
-            return f"{input_errors[0].pointer} {error}."
+        case InvalidParameter() | InvalidChange() | RequestValidationError():
+            return "; ".join(map(_format_input_error, input_errors)) + "."
         case ImageNotFound() if not input_errors:
             return "There is no such image."
-        case RequestValidationError():
-            return "; ".join(f"{listed.pointer}: {listed.detail}" for listed in input_errors)
         case _:
             return str(error)
+
+
+def _format_input_error(error: InputError) -> str:
+    """Return what is wrong, with the name of the field, but not where the field was sent."""
+    _, part, *names = error.pointer.split("/")
+    return f"{'.'.join(names) or f'the {part}'} {error.detail}"
 
 
 def _get_headers(error: Exception) -> Mapping[str, str]:

@@ -35,6 +35,7 @@ _CONTROL = re.compile(f"[{_CC}]")
 FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
 _MILLISECOND_DIGITS = 3
+_ROTATIONS = (0, 90, 180, 270)
 _SECONDS_CHARACTERS = len("2016-02-15T13:02:58")
 
 
@@ -81,6 +82,12 @@ def _check_between(low: float, high: float) -> PlainCheck:
         return number
 
     return PlainCheck(check)
+
+
+def _check_rotation(value: object) -> int:
+    if type(value) is not int or value not in _ROTATIONS:
+        raise invalid_value("must be 0, 90, 180 or 270")
+    return value
 
 
 def _check_position(value: object) -> list[int | float]:
@@ -180,8 +187,8 @@ Version = Annotated[int, Field(ge=0, json_schema_extra=_INT_64)]
 #: Degrees clockwise.
 Rotation = Annotated[
     int,
-    Field(strict=True, ge=0, le=270, multiple_of=90),
-    WithJsonSchema({"type": "integer", "format": "int32", "enum": [0, 90, 180, 270]}),
+    PlainCheck(_check_rotation),
+    WithJsonSchema({"type": "integer", "format": "int32", "enum": list(_ROTATIONS)}),
 ]
 
 #: Written with milliseconds and with the offset of the value.
@@ -195,14 +202,28 @@ Moment = Annotated[
 UtcSecond = Annotated[str, PlainCheck(_parse_utc_second), WithJsonSchema(_DATE_SCHEMA)]
 
 Text = Annotated[str, Field(strict=True)]
-AlbumId = Annotated[Text, StringConstraints(pattern=rf"^{ALBUM_ID.pattern}$")]
+_ALBUM_ID = rf"^{ALBUM_ID.pattern}$"
+_PUBLIC_ID = rf"^{PUBLIC_ID.pattern}$"
+_DIGEST = "^[0-9a-f]{32}$"
+_FORMAT_NAME = "^[a-z0-9]{1,16}$"
+_RENDITION_PATH = "^(/|https?://)[!-~]*$"
+#: What a text must be, by the pattern that it must match. See `messages`.
+PATTERN_MESSAGES = {
+    _ALBUM_ID: "must be an album's id: 1 to 64 characters of A-Z a-z 0-9 - _",
+    _PUBLIC_ID: "must be a UUID, such as 078fafdc-f05a-44c4-94df-c04244c7cda4",
+    _DIGEST: "must be an MD5 digest: 32 characters of 0-9 a-f",
+    _FORMAT_NAME: "must be a format's name: 1 to 16 characters of a-z 0-9",
+    _RENDITION_PATH: "must be a path that begins with /, or an address that begins with https://",
+}
+
+AlbumId = Annotated[Text, StringConstraints(pattern=_ALBUM_ID)]
 PublicId = Annotated[
     Text,
-    StringConstraints(pattern=rf"^{PUBLIC_ID.pattern}$", to_lower=True),
+    StringConstraints(pattern=_PUBLIC_ID, to_lower=True),
     WithJsonSchema({"type": "string", "format": "uuid"}),
 ]
-Digest = Annotated[Text, StringConstraints(pattern=r"^[0-9a-f]{32}$")]
-FormatName = Annotated[Text, StringConstraints(pattern=r"^[a-z0-9]{1,16}$")]
+Digest = Annotated[Text, StringConstraints(pattern=_DIGEST)]
+FormatName = Annotated[Text, StringConstraints(pattern=_FORMAT_NAME)]
 Tag = Annotated[
     Text, StringConstraints(min_length=1, max_length=MAX_TAG_CHARACTERS), AfterValidator(_check_tag)
 ]
@@ -213,6 +234,4 @@ GIVEN_TAG_SCHEMA = {
 #: A tag as a person types it. It is trimmed and brought to Unicode's normal form C.
 GivenTag = Annotated[Tag, BeforeValidator(_normalize_tag), WithJsonSchema(GIVEN_TAG_SCHEMA)]
 #: Where a rendition is: a path of this service, or the URL of another.
-RenditionPath = Annotated[
-    Text, StringConstraints(max_length=2048, pattern=r"^(/|https?://)[!-~]*$")
-]
+RenditionPath = Annotated[Text, StringConstraints(max_length=2048, pattern=_RENDITION_PATH)]

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pydantic import ValidationError
 
 from imageapi.records.image import Image
+from imageapi.records.messages import describe_error
 
 MAX_JSON_DEPTH = 32
 
@@ -35,7 +36,7 @@ def parse_record(value: object, *, is_plain: bool = False) -> Image:
     except ValidationError as error:
         first = error.errors(include_url=False, include_input=False)[0]
         raise InvalidRecord(
-            ".".join(str(part) for part in first["loc"]), _lower_first(first["msg"])
+            ".".join(str(part) for part in first["loc"]), describe_error(first)
         ) from error
 
 
@@ -71,7 +72,3 @@ def _find_invalid_text(text: str) -> str | None:
     except UnicodeEncodeError:
         return "must not hold half a surrogate pair"
     return None
-
-
-def _lower_first(message: str) -> str:
-    return message[:1].lower() + message[1:]

@@ -15,6 +15,7 @@ from collections.abc import Iterable
 from pydantic import TypeAdapter, ValidationError
 
 from imageapi.records.fields import MAX_TAGS, GivenTag
+from imageapi.records.messages import describe_error
 
 _GIVEN_TAG: TypeAdapter[str] = TypeAdapter(GivenTag)
 
@@ -31,7 +32,7 @@ class TooManyTags(TagError):
     """The image would have more than MAX_TAGS tags."""
 
     def __init__(self) -> None:
-        super().__init__(f"are more than {MAX_TAGS}")
+        super().__init__(f"must not be more than {MAX_TAGS}")
 
 
 def parse_tag(text: str, album_id: str) -> str:
@@ -39,7 +40,8 @@ def parse_tag(text: str, album_id: str) -> str:
     try:
         tag = _GIVEN_TAG.validate_python(text)
     except ValidationError as error:
-        raise InvalidTag(error.errors(include_url=False, include_input=False)[0]["msg"]) from error
+        (first, *_) = error.errors(include_url=False, include_input=False)
+        raise InvalidTag(describe_error(first)) from error
     require_not_album_id(tag, album_id)
     return tag
 
