@@ -150,7 +150,8 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             or not is_for_one_host(self.url, self.headers, version)
         ):
             raise _InvalidHead
-        self.url = add_missing_path(self.url)
+        if not self.url.startswith(b"/"):
+            self.url = add_missing_path(self.url)
         if version == "1.0":
             self.expect_100_continue = False  # such a client does not know it (RFC 9110 §10.1.1)
         super().on_headers_complete()

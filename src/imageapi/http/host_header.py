@@ -2,14 +2,16 @@
 
 import re
 from collections.abc import Iterable
+from functools import lru_cache
 from ipaddress import IPv6Address
 
 #: A target in absolute form (RFC 9112 §3.2.2): the groups are its scheme and its host.
 _ABSOLUTE_TARGET = re.compile(rb"([A-Za-z][A-Za-z0-9+.-]*)://([^/?#]*)")
 #: ``uri-host [ ":" port ]`` (RFC 3986 §3.2.2); the group is an IPv6 address.
 _HOST = re.compile(
-    rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]|%[0-9A-Fa-f]{2})+)(?::[0-9]*)?"
+    rb"(?:\[([0-9A-Fa-f:.]+)\]|(?:[A-Za-z0-9._~!$&'()*+,;=-]++|%[0-9A-Fa-f]{2})++)(?::[0-9]*)?"
 )
+_MAX_REMEMBERED_BYTES = 300
 _DEFAULT_PORTS = {b"http": b"80", b"https": b"443"}
 
 
@@ -19,7 +21,7 @@ def is_for_one_host(target: bytes, headers: Iterable[tuple[bytes, bytes]], versi
     A proxy and the service could read several hosts differently. Only HTTP/1.0 needs no ``Host``.
     """
     hosts = [value.strip(b" \t") for name, value in headers if name == b"host"]
-    absolute = _ABSOLUTE_TARGET.match(target)
+    absolute = None if target.startswith(b"/") else _ABSOLUTE_TARGET.match(target)
     if not hosts:
         return version == "1.0" and absolute is None
     if len(hosts) > 1 or not is_valid_host(hosts[0]):
@@ -35,6 +37,12 @@ def is_valid_host(value: bytes) -> bool:
 
     It may be empty: the client does not know a host then.
     """
+    if len(value) > _MAX_REMEMBERED_BYTES:
+        return _check_host(value)
+    return _check_short_host(value)
+
+
+def _check_host(value: bytes) -> bool:
     match = _HOST.fullmatch(value)
     if match is None:
         return not value
@@ -45,6 +53,10 @@ def is_valid_host(value: bytes) -> bool:
     except ValueError:
         return False
     return True
+
+
+#: Every request has a host, and most have the same.
+_check_short_host = lru_cache(maxsize=256)(_check_host)
 
 
 def add_missing_path(target: bytes) -> bytes:
