@@ -5,6 +5,8 @@ from typing import Any
 
 import httpx
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from starlette.types import Receive, Scope, Send
 
 from exchanges import service
@@ -178,3 +180,14 @@ async def test_readiness_is_told_whatever_the_rate_and_the_hosts(
                     await client.get(path, headers={"Host": "10.1.2.3:8000"})
                 ).status_code == 200
         assert (await client.get(PATH, headers={"Host": "10.1.2.3:8000"})).status_code == 421
+
+
+@given(st.text(max_size=60), st.text(max_size=60))
+async def test_whatever_a_proxy_writes_is_some_client(text: str, socket: str) -> None:
+    line = text.encode("utf-8", "surrogatepass").decode("latin-1")
+    client, scheme = await find_client([*PROXIES, "::/0"], "::1", line, x_forwarded_proto="x")
+    assert isinstance(client[0], str)
+    assert isinstance(client[1], int)
+    assert scheme == "http"
+    assert normalize_address(normalize_address(socket)) == normalize_address(socket)
+    assert get_network(get_network(client[0])) == get_network(client[0])

@@ -3,6 +3,8 @@
 import re
 
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 
 from conftest import Service
 from imageapi.http.host_header import add_missing_path, is_for_one_host, is_valid_host
@@ -75,6 +77,14 @@ def test_request_is_for_one_host(
 )
 def test_target_in_absolute_form_has_a_path(target: bytes, whole: bytes) -> None:
     assert add_missing_path(target) == whole
+
+
+@given(st.binary(max_size=60), st.binary(max_size=60))
+def test_whatever_is_sent_is_a_host_or_none(host: bytes, target: bytes) -> None:
+    """And a valid host begins and ends where a proxy believes that it does."""
+    is_for_one_host(b"http://" + target, [(b"host", host)], "1.1")
+    if is_valid_host(host):
+        assert not set(host) & set(b' \t\r\n\0/?#@\\<>"')
 
 
 def head(lines: bytes, target: bytes = b"/healthz", version: bytes = b"1.1") -> bytes:

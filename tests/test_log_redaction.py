@@ -8,6 +8,8 @@ from socket import create_server
 
 import httpx
 import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
 
 from conftest import Command
 from factories import claims
@@ -59,6 +61,22 @@ def test_every_part_of_a_url_is_removed(text: str) -> None:
     hide_in_logs([], [url])
     assert REMOVED in removed(text)
     assert not any(spy in removed(text) for spy in ("spy-host", "spy-key", "spy/", "spy%2F"))
+
+
+def test_every_host_of_a_database_is_removed() -> None:
+    hide_in_logs(
+        [], ["postgresql://a:b@one.example:5432,[2001:db8::2]:5433/c?host=/run/x,four.example"]
+    )
+    hide_in_logs([], ["postgresql:///c?hostaddr=192.0.2.5,192.0.2.6&port=1"])
+    for host in ("one.example", "[2001:db8::2]", "four.example", "192.0.2.5", "192.0.2.6"):
+        assert removed(f"cannot reach {host} now") == f"cannot reach {REMOVED} now"
+
+
+@settings(suppress_health_check=[HealthCheck.function_scoped_fixture])
+@given(st.text(max_size=60), st.text(max_size=60))
+def test_no_text_of_a_setting_breaks_the_log(url: str, line: str) -> None:
+    hide_in_logs([url], [url, f"https://{url}", f"https://a@b?{url}"])
+    removed(line)
 
 
 @pytest.mark.parametrize(
@@ -208,7 +226,7 @@ def test_service_writes_no_part_of_the_issuers_url(
 
 
 @pytest.mark.parametrize(
-    "settings",
+    "changes",
     [
         {"DATABASE_URL": "postgresql://spy-user:spy-password@127.0.0.1:1/spy-path"},
         {"DATABASE_URL": "postgresql://spy-user:spy-password@spy-host.invalid/spy-path"},
@@ -219,12 +237,12 @@ def test_service_writes_no_part_of_the_issuers_url(
         {"STORE_URL": "s3://spy-user:spy-password@spy-host/spy-path?key=spy-key"},
         {"STORE_URL": "https://spy-user:spy-password@spy-host/spy-path?key=spy-key"},
     ],
-    ids=lambda settings: "=".join(next(iter(settings.items()))).replace("/", ""),
+    ids=lambda changes: "=".join(next(iter(changes.items()))).replace("/", ""),
 )
 def test_command_that_fails_tells_no_part_of_a_url(
-    imageapi: Command, settings: dict[str, str]
+    imageapi: Command, changes: dict[str, str]
 ) -> None:
-    variables = {f"IMAGEAPI_{name}": value for name, value in settings.items()}
+    variables = {f"IMAGEAPI_{name}": value for name, value in changes.items()}
     result = imageapi("purge", **variables)
     written = (result.stdout + result.stderr).decode()
     assert result.returncode in (1, 2)

@@ -14,6 +14,8 @@ from structlog.typing import EventDict
 REMOVED = "[removed]"
 #: Shorter texts, and hosts without a dot, may be words of any line.
 _MIN_CHARACTERS = 6
+#: A host with a dot, or an address of IPv6, but not of this machine.
+_NAMED_HOST = re.compile(r"(?!127\.|\[::1\]|/)[^/]*\.|\[")
 #: A value in the query of a URL is hidden if its name is such a one, or if it is so long.
 _SECRET_PARAMETER = re.compile(r"key|token|secret|pass|sig|auth|code|user|account", re.IGNORECASE)
 _LONG_VALUE_CHARACTERS = 16
@@ -72,13 +74,16 @@ def _split_url(url: str) -> Iterator[str]:
     except ValueError:
         yield url
         return
-    user_info, at, host = parts.netloc.rpartition("@")
+    user_info, at, hosts = parts.netloc.rpartition("@")
     password = user_info.partition(":")[2]
     yield from (url, user_info, password, unquote(password), parts.query)
     for name, value in parse_qsl(parts.query):
+        if name.startswith("host"):  # of PostgreSQL
+            hosts += f",{value}"
         if _SECRET_PARAMETER.search(name) or len(value) >= _LONG_VALUE_CHARACTERS:
             yield from (value, quote(value), quote_plus(value))
     if at:
         yield from (parts.netloc, url.replace(f"{user_info}@", ""))
-    if "." in host and not host.startswith("127."):
-        yield from (host, host.partition(":")[0])
+    for host in hosts.split(","):
+        if _NAMED_HOST.match(host):
+            yield from (host, re.sub(r":\d*$", "", host))
