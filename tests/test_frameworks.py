@@ -34,11 +34,12 @@ from imageapi.http.server_protocol import DocumentedProtocol
 OVERRIDES = {
     "Cors": {"preflight_response"},
     "_RefusedPreflight": {"__call__"},
+    "_TextConvertor": {"regex"},
     "TokenVerifier": set(),
     "May": set(),
     "MayChange": set(),
     "MayAdd": set(),
-    "AuthorizeBeforeBody": {"get_route_handler"},
+    "GuardedRoute": {"get_route_handler"},
     "LimitedHttpProtocol": {
         "_start_asgi_task",
         "connection_lost",

@@ -24,7 +24,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from conftest import token_for
 from factories import SECRET
-from imageapi.api.dependencies import AuthorizeBeforeBody, May
+from imageapi.api.dependencies import May
+from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.operations import _WithoutRanges
 from imageapi.api.untagged_fast_path import UntaggedFastPath
 from imageapi.auth.errors import AbilityMissing, TokenMissing
@@ -590,13 +591,13 @@ async def test_other_headers_are_kept_and_the_scope_is_as_it_was() -> None:
     assert dict(scopes[0]["headers"])[b"range"] == b"bytes=1-2"
 
 
-# AuthorizeBeforeBody
+# GuardedRoute
 
 
 @pytest.fixture
 def guarded() -> FastAPI:
     """An application with a route that takes JSON and asks for an ability."""
-    router = APIRouter(route_class=AuthorizeBeforeBody)
+    router = APIRouter(route_class=GuardedRoute)
 
     @router.post("/{album_id}")
     async def tag(

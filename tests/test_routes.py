@@ -11,7 +11,8 @@ from fastapi.routing import iter_route_contexts
 from PIL import Image
 
 from factories import HEADER, claims, signed
-from imageapi.api.dependencies import AuthorizeBeforeBody, May, TokenVerifier
+from imageapi.api.dependencies import May, TokenVerifier
+from imageapi.api.guarded_route import GuardedRoute
 from imageapi.auth.claims import ABILITIES
 
 #: An image that no album of a test has.
@@ -100,7 +101,7 @@ async def test_every_route_has_its_ability_or_is_public(app: FastAPI) -> None:
 async def test_every_route_that_takes_a_body_asks_first(app: FastAPI) -> None:
     """But the upload's, which reads its body itself."""
     with_body = {
-        (method, str(route.path)): isinstance(route.original_route, AuthorizeBeforeBody)
+        (method, str(route.path)): isinstance(route.original_route, GuardedRoute)
         for route in iter_route_contexts(app.routes)
         if getattr(route, "body_field", None) is not None
         for method in route.methods or ()
@@ -216,3 +217,51 @@ async def test_openapi_names_every_guarded_route(client: httpx.AsyncClient) -> N
         "public_id",
         "infos",
     ]
+
+
+#: Old clients may send anything to it, for example a number that defeats caches.
+DOCUMENTED = ("GET", "/api/v1/albums/{album_id}/images/untag")
+
+
+async def test_unknown_query_parameter_is_named_on_every_route_but_the_documented_one(
+    client: httpx.AsyncClient, album: str
+) -> None:
+    token = {"Authorization": f"Bearer {signed(HEADER, claims(album, *ABILITIES))}"}
+    for route in [*GUARDED, *(("GET", path) for path in FOR_ANY_TOKEN)]:
+        method, path = route
+        query = {"taged": "tree"}
+        for each in {method, "HEAD"} if method == "GET" else {method}:
+            answer = await client.request(
+                each, path_of(path, album), params=query, headers=token, json=BODIES.get(route)
+            )
+            assert answer.status_code == (200 if route == DOCUMENTED else 422), route
+            if route != DOCUMENTED and each != "HEAD":
+                assert answer.json()["errors"][0]["pointer"] == "/query/taged"
+        answer = await client.request(
+            method, path_of(path, album), params=query, json=BODIES.get(route)
+        )
+        assert answer.status_code == 401, route
+
+
+@pytest.mark.parametrize(
+    ("query", "detail"),
+    [
+        (
+            "taged=tree",
+            "taged is not a parameter of this path; known are after, bbox, created_after, cre",
+        ),
+        ("limit=5&Tag=tree", "Tag is not a parameter of this path; known are "),
+        ("=", "the query is not a parameter of this path; known are "),
+        ("&".join(f"{'x' * 900}{number}=1" for number in range(9)), "x" * 64 + " is not "),
+    ],
+)
+async def test_unknown_query_parameter_is_told_what_is_known(
+    client: httpx.AsyncClient, album: str, query: str, detail: str
+) -> None:
+    token = signed(HEADER, claims(album, "image_list"))
+    answer = await client.get(
+        f"/api/v1/albums/{album}/images?{query}", headers={"Authorization": f"Bearer {token}"}
+    )
+    assert answer.status_code == 422
+    assert answer.json()["detail"].startswith(detail)
+    assert len(answer.json()["detail"]) < 300

@@ -8,12 +8,13 @@ from fastapi import APIRouter, Response
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from imageapi.api.dependencies import ResourcesDep, TokenDep
+from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import TOKEN_ERRORS, problem_responses
 from imageapi.api.responses import json_text_response
 from imageapi.records.fields import Count, Moment
 from imageapi.records.ids import ALBUM_ID
 
-router = APIRouter(prefix="/api/v1", tags=["albums"])
+router = APIRouter(prefix="/api/v1", tags=["albums"], route_class=GuardedRoute)
 
 
 class AlbumCounts(BaseModel):

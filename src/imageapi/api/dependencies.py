@@ -1,13 +1,11 @@
 """What a route can depend on: each is a type with a name, for the route's signature."""
 
 import re
-from collections.abc import Callable, Coroutine
-from typing import Annotated, Any
+from typing import Annotated
 from uuid import UUID
 
-from fastapi import Depends, Path, Request, Response
+from fastapi import Depends, Path, Request
 from fastapi.openapi.models import HTTPBearer as HTTPBearerModel
-from fastapi.routing import APIRoute
 from fastapi.security.base import SecurityBase
 from starlette.convertors import PathConvertor, register_url_convertor
 from starlette.datastructures import State
@@ -146,33 +144,6 @@ class MayAdd(May):
         """Return the uploader, which records the token's user with each picture."""
         token = await self.require_ability(request, album_id)
         return Uploader(get_resources(request.app.state).backend, album_id, token.user_id)
-
-
-def find_guards(route: APIRoute) -> list[May]:
-    """Return the dependencies of a route that require an ability."""
-    calls = [dependency.call for dependency in route.dependant.dependencies]
-    return [call for call in calls if isinstance(call, May)]
-
-
-class AuthorizeBeforeBody(APIRoute):
-    """A route that checks the token before it reads a JSON body.
-
-    FastAPI reads the body before it runs dependencies. Without this class an unauthenticated
-    client could make the service buffer 512 KiB for as long as it takes to send them, and would
-    get an error about its JSON instead of a 401.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        """Return the handler of requests: the guards of the route, then FastAPI's own handler."""
-        handle = super().get_route_handler()
-        guards = find_guards(self)
-
-        async def handle_guarded(request: Request) -> Response:
-            for guard in guards:
-                await guard.require_ability(request, request.path_params["album_id"])
-            return await handle(request)
-
-        return handle_guarded if self.body_field is not None else handle
 
 
 MayListImages = Annotated[str, Depends(May("image_list"))]

@@ -11,6 +11,7 @@ from pydantic import BaseModel, Field
 
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.api.dependencies import MayListImages, ResourcesDep
+from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import Limit, next_page_header
 from imageapi.api.responses import json_chunks_response
@@ -18,7 +19,7 @@ from imageapi.database.events import MAX_VERSION, Event
 from imageapi.http.errors import InvalidParameter
 from imageapi.records.fields import Moment, Pixels, Position, Rotation, Version
 
-router = APIRouter(tags=["events"])
+router = APIRouter(tags=["events"], route_class=GuardedRoute)
 
 
 class ImageState(BaseModel):

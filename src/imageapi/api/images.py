@@ -8,13 +8,13 @@ from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
 
 from imageapi.albums.errors import Conflict
 from imageapi.api.dependencies import (
-    AuthorizeBeforeBody,
     MayDeleteImages,
     MayListImages,
     MayUpdateImages,
     PublicIdPath,
     ResourcesDep,
 )
+from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
 from imageapi.api.responses import get_etag, image_response
@@ -34,7 +34,7 @@ from imageapi.records.fields import (
 from imageapi.records.image import Image
 from imageapi.records.positions import is_position
 
-router = APIRouter(tags=["images"], route_class=AuthorizeBeforeBody)
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 _MOMENT = "2016-02-15T13:02:58.531+01:00"
 

@@ -8,12 +8,12 @@ from fastapi import APIRouter, Path, Response
 from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 from imageapi.api.dependencies import (
-    AuthorizeBeforeBody,
     MayListImages,
     MayTagImages,
     PublicIdPath,
     ResourcesDep,
 )
+from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.responses import image_response, json_text_response
 from imageapi.database.errors import ImageChanged
@@ -22,7 +22,7 @@ from imageapi.http.preconditions import IfMatch
 from imageapi.records.fields import MAX_TAGS, Count, GivenTag, Version, invalid_value
 from imageapi.records.image import Image
 
-router = APIRouter(tags=["tags"], route_class=AuthorizeBeforeBody)
+router = APIRouter(tags=["tags"], route_class=GuardedRoute)
 
 MAX_IMAGES_PER_CHANGE = 1000
 

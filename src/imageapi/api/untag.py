@@ -13,6 +13,8 @@ from imageapi.database.images import UNTAGGED_ONLY
 from imageapi.http.errors import InvalidParameter
 from imageapi.records.image import Image
 
+#: No GuardedRoute: clients of the documented exchange may send any parameter, for example a number
+#: that defeats caches.
 router = APIRouter(tags=["queue"])
 
 

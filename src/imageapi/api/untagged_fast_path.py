@@ -15,7 +15,8 @@ from starlette.datastructures import State
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 from starlette_compress import CompressMiddleware
 
-from imageapi.api.dependencies import ALBUM_PATH, find_guards, get_resources
+from imageapi.api.dependencies import ALBUM_PATH, get_resources
+from imageapi.api.guarded_route import find_guards
 from imageapi.api.responses import json_text_response
 from imageapi.api.untag import list_untagged_images, router
 from imageapi.database.errors import DatabaseUnavailable

@@ -9,6 +9,7 @@ from fastapi import APIRouter, Request, Response
 from imageapi.albums.errors import Conflict
 from imageapi.albums.uploader import Uploader, UploadFields
 from imageapi.api.dependencies import MayAddImages, ResourcesDep
+from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.responses import image_response
 from imageapi.http.errors import (
@@ -27,7 +28,7 @@ from imageapi.records.positions import MAX_LATITUDE, MAX_LONGITUDE
 from imageapi.records.tags import TagError, add_tags, parse_tag
 from imageapi.storage.errors import StoreUnavailable
 
-router = APIRouter(tags=["images"])
+router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
 _KNOWN_FIELDS = {"public_id", "latitude", "longitude", "accuracy", "tags"}
 # Numbers are strings in a form. A schema that called them numbers would break those generated
