@@ -46,7 +46,7 @@ def marked(width: int = 96, height: int = 64, seed: int = 0) -> Image.Image:
     return image
 
 
-def _folded(image: Image.Image, orientation: int | None) -> Image.Image:
+def folded(image: Image.Image, orientation: int | None) -> Image.Image:
     return image.transpose(_FOLDED[orientation]) if orientation in _FOLDED else image
 
 
@@ -109,7 +109,7 @@ def jpeg(
     **more: object,
 ) -> bytes:
     """A photograph, stored as its orientation says: upright it is `width` by `height`."""
-    image = _folded(marked(width, height, seed), orientation)
+    image = folded(marked(width, height, seed), orientation)
     return written(
         image, "JPEG", quality=90, exif=exif(orientation, gps, **more), icc_profile=profile()
     )
@@ -161,7 +161,7 @@ def animated_webp(frames: int = 3) -> bytes:
 
 def tiff(orientation: int | None = None, **options: Any) -> bytes:
     """Two pages, of which the second is black."""
-    image = _folded(marked(), orientation)
+    image = folded(marked(), orientation)
     more = [Image.new("RGB", image.size)]
     tags = exif(orientation, options.pop("gps", None)).tobytes()
     return written(image, "TIFF", exif=tags, save_all=True, append_images=more, **options)
@@ -169,7 +169,7 @@ def tiff(orientation: int | None = None, **options: Any) -> bytes:
 
 def heic(orientation: int | None = None, gps: Place | None = None) -> bytes:
     """HEVC in HEIF; the orientation is said by the boxes irot and imir, and by EXIF once more."""
-    image = pillow_heif.from_pillow(_folded(marked(), orientation))
+    image = pillow_heif.from_pillow(folded(marked(), orientation))
     image.info["exif"] = exif(orientation, gps).tobytes()
     file = io.BytesIO()
     image.save(file, quality=90)
@@ -178,7 +178,7 @@ def heic(orientation: int | None = None, gps: Place | None = None) -> bytes:
 
 def avif(orientation: int | None = None, gps: Place | None = None) -> bytes:
     """AV1 in HEIF; Pillow writes the orientation as the boxes irot and imir."""
-    image = _folded(marked(), orientation)
+    image = folded(marked(), orientation)
     return written(image, "AVIF", quality=90, exif=exif(orientation, gps))
 
 

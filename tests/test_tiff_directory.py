@@ -52,7 +52,7 @@ def test_fields_of_every_type_are_read(order: str, big: bool) -> None:
         2: (2, b"ab\0", (97, 98, 0)),
         3: (3, pack("3H", 1, 2, 65535), (1, 2, 65535)),
         4: (4, pack("L", 2**32 - 1), (2**32 - 1,)),
-        5: (5, pack("4L", 1, 4, 3, 0), (0.25, math.nan)),
+        5: (5, pack("6L", 1, 4, 3, 0, 0, 0), (0.25, math.inf, math.nan)),
         6: (6, pack("b", -1), (-1,)),
         7: (7, b"\0\xff", (0, 255)),
         8: (8, pack("2h", -1, 1), (-1, 1)),
@@ -93,12 +93,13 @@ def test_of_two_fields_with_one_tag_the_first_stays() -> None:
 
 
 def test_values_beyond_the_limit_are_not_read() -> None:
-    directory = first(block((1, 7, 9, b"123456789"), (2, 12, 2**32 - 1, bytes(4))))
+    directory = first(block((1, 7, 9, b"123456789"), (2, 12, 2**32 - 1, b"\x08\0\0\0")))
     assert directory[1].read_bytes(9) == b"123456789"
+    assert directory[1].read_start(8) == b"12345678"
     with pytest.raises(ValueError, match="more than 8 bytes"):
         directory[1].read_bytes(8)
-    with pytest.raises(ValueError, match="more than"):
-        directory[2].read_bytes()
+    with pytest.raises(ValueError, match="beyond the end"):
+        directory[2].read_bytes(100)
 
 
 @pytest.mark.parametrize("big", [False, True])

@@ -15,12 +15,12 @@ from typing import Any, BinaryIO, Protocol
 
 import pi_heif  # type: ignore[import-untyped]  # it has none
 import pyvips  # type: ignore[import-untyped]  # its stubs come without py.typed
-from PIL import Image
-from PIL.Image import Exif
 
 from imageapi.imaging.errors import InvalidPicture
-from imageapi.imaging.exif import read_exif_position, read_exif_values
+from imageapi.imaging.exif import Exif, read_exif_values
+from imageapi.imaging.exif_position import read_exif_position
 from imageapi.imaging.formats import MAGIC_BYTES, detect_format
+from imageapi.imaging.png_metadata import find_png_exif
 from imageapi.imaging.views import View
 from imageapi.workers.job_loop import Job, JobResult, run_job_loop
 
@@ -60,7 +60,7 @@ class _Picture(Protocol):
     height: int
 
     def read_exif(self) -> Exif:
-        """Return the EXIF data. Raises any error if there is none."""
+        """Return the EXIF data. Raises ValueError if there is none."""
         ...
 
     def shrink(self, width: int, height: int) -> pyvips.Image:
@@ -223,23 +223,30 @@ class _VipsPicture:
             raise InvalidPicture(
                 f"The picture has {frames:,} frames; at most {MAX_FRAMES:,} are taken."
             )
+        self._exif: bytes = image.get("exif-data") if image.get_typeof("exif-data") else b""
+        if format_ == "png":
+            image = self._set_orientation(image)
         self.width, self.height = image.width, image.height
         if image.get_typeof("orientation") and image.get("orientation") in _SIDEWAYS_ORIENTATIONS:
             self.width, self.height = self.height, self.width
-        self._exif: bytes = image.get("exif-data") if image.get_typeof("exif-data") else b""
         self._shrink_options = _choose_shrink_options(image)
         # Formats that are shrunk while they are decoded are opened again then. Release the image
         # here, because an opened WebP holds memory for all its pixels.
         self._image = None if format_ in _SHRINK_WHILE_DECODING else image
 
     def read_exif(self) -> Exif:
-        if self._format == "tiff":
-            self._content.seek(0)
-            tiff = Image.open(self._content, formats=["TIFF"])  # type: ignore[arg-type]  # it reads
-            return tiff.getexif()
-        exif = Exif()
-        exif.load(self._exif)
-        return exif
+        if self._format == "png":
+            return find_png_exif(self._content)
+        return Exif.parse(self._content if self._format == "tiff" else self._exif)
+
+    def _set_orientation(self, image: pyvips.Image) -> pyvips.Image:
+        """Return the image with the orientation of the EXIF data, of which libvips finds less."""
+        orientation = 1
+        with contextlib.suppress(ValueError):
+            orientation = self.read_exif().orientation
+        image = image.copy()
+        image.set_type(pyvips.GValue.gint_type, "orientation", orientation)
+        return image
 
     def shrink(self, width: int, height: int) -> pyvips.Image:
         if self._image is None:
@@ -266,9 +273,7 @@ class _HeifPicture:
         self.width, self.height = self._file.size
 
     def read_exif(self) -> Exif:
-        exif = Exif()
-        exif.load(self._file.info["exif"])
-        return exif
+        return Exif.parse(self._file.info.get("exif") or b"")
 
     def shrink(self, width: int, height: int) -> pyvips.Image:
         pixels = self._file.data

@@ -42,8 +42,8 @@ _NUMBER_CODES = {
     SLONG8: "q",
     IFD8: "Q",
 }
-_BYTE_TYPES = (ASCII, UNDEFINED, UTF_8)
-_SIZES = dict.fromkeys(_BYTE_TYPES, 1) | {
+BYTE_TYPES = (ASCII, UNDEFINED, UTF_8)
+_SIZES = dict.fromkeys(BYTE_TYPES, 1) | {
     type_: struct.calcsize(f"<{code}") for type_, code in _NUMBER_CODES.items()
 }
 
@@ -78,30 +78,40 @@ class Field:
         Raises ValueError where the type is unknown, the values are longer than ``max_bytes``, or
         they do not lie in the file.
         """
+        stored = self.read_start(max_bytes)
+        if len(stored) < self.count * _SIZES[self.type]:
+            raise ValueError(f"more than {max_bytes} bytes")
+        return stored
+
+    def read_start(self, max_bytes: int) -> bytes:
+        """Return the first ``max_bytes`` of the stored values, or all if they are fewer.
+
+        Raises ValueError where the type is unknown, or not all values lie in the file.
+        """
         if self.type not in _SIZES:
             raise ValueError(f"unknown type {self.type}")
         size_bytes = self.count * _SIZES[self.type]
         if size_bytes <= len(self._inline):
-            return self._inline[:size_bytes]
-        if size_bytes > max_bytes:
-            raise ValueError(f"more than {max_bytes} bytes")
+            return self._inline[: min(size_bytes, max_bytes)]
         code = "L" if len(self._inline) == struct.calcsize("<L") else "Q"
         (offset,) = struct.unpack(f"{self._order}{code}", self._inline)
-        return _read(self._content, offset, size_bytes)
+        if offset + size_bytes > len(self._content):
+            raise ValueError("beyond the end of the file")
+        return self._content[offset : offset + min(size_bytes, max_bytes)]
 
     def read_numbers(self, max_bytes: int = MAX_FIELD_BYTES) -> tuple[int | float, ...]:
-        """Return the values as numbers; a rational is their quotient, and NaN if that is none.
+        """Return the values as numbers. A rational is its quotient: infinite for 1/0, NaN for 0/0.
 
         ASCII, UNDEFINED and UTF-8 are numbers from 0 to 255. Raises ValueError as `read_bytes`.
         """
         stored = self.read_bytes(max_bytes)
-        if self.type in _BYTE_TYPES:
+        if self.type in BYTE_TYPES:
             return tuple(stored)
         code = _NUMBER_CODES[self.type]
         numbers = struct.unpack(f"{self._order}{code * self.count}", stored)
         if self.type in (RATIONAL, SRATIONAL):
             pairs = zip(numbers[::2], numbers[1::2], strict=True)
-            return tuple(above / below if below else math.nan for above, below in pairs)
+            return tuple(_divide(above, below) for above, below in pairs)
         return numbers
 
 
@@ -189,9 +199,15 @@ class TiffBlock:
             offset = directory.next_offset
 
 
+def _divide(above: int, below: int) -> float:
+    if below:
+        return above / below
+    return math.copysign(math.inf, above) if above else math.nan
+
+
 def _read(content: Content, offset: int, size_bytes: int) -> bytes:
     """Return the bytes at an offset. Raises ValueError where they are not all there."""
-    if offset + size_bytes > len(content):
+    if not 0 <= offset <= len(content) - size_bytes:
         raise ValueError("beyond the end of the file")
     return content[offset : offset + size_bytes]
 
