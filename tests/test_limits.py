@@ -15,6 +15,7 @@ from exchanges import Stalling, service
 from factories import HEADER, claims, record, signed
 from fixture_types import AddRecords, TokenFor
 from imageapi import background, resources
+from imageapi.api import operations
 from imageapi.auth.claims import ABILITIES
 from imageapi.database.engine import Database
 from imageapi.database.errors import SchemaOutdated
@@ -279,6 +280,30 @@ async def test_requests_under_way_are_bounded(
         body.over.set()
         await waiting
         assert (await client.get(PATH, headers=of_user("one"))).status_code == 200
+
+
+async def test_readiness_is_checked_once_for_all_who_ask_at_the_same_time(
+    server: str, database: Database, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """None of them is refused, so many at once must not each take a connection."""
+    checks = 0
+    goes_on = asyncio.Event()
+
+    async def check_schema(_: Database) -> None:
+        nonlocal checks
+        checks += 1
+        await goes_on.wait()
+
+    monkeypatch.setattr(operations, "check_schema", check_schema)
+    async with asyncio.timeout(20), service(server, tmp_path, max_requests=1) as client:
+        requests = [asyncio.create_task(client.get("/readyz")) for _ in range(50)]
+        await asyncio.sleep(0.5)  # most of them have come then
+        goes_on.set()
+        assert {(await request).status_code for request in requests} == {200}
+        assert 1 <= checks < 25
+        before = checks
+        assert (await client.get("/readyz")).status_code == 200
+        assert checks == before + 1  # a result is not kept
 
 
 async def test_request_is_judged_by_what_was_under_way_when_it_came(
