@@ -261,6 +261,8 @@ async def _unfit(call: Caller) -> None:
     """What cannot be used."""
     for operation in ("listUntaggedImages", "listImages", "listEvents"):
         await call(operation, params={"limit": 0})
+    for operation in sorted(ALBUM_ERRORS | {"listAlbums", "getToken"} - {"listUntaggedImages"}):
+        await call(operation, params={"unknown": 1}, **BODIES.get(operation, {}))
     for operation in ("tagImage", "untagImage"):
         await call(operation, tag="x" * 101)
     for operation in BODIES:

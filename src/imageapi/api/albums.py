@@ -11,6 +11,7 @@ from imageapi.api.dependencies import ResourcesDep, TokenDep
 from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import TOKEN_ERRORS, problem_responses
 from imageapi.api.responses import json_text_response
+from imageapi.http.errors import InvalidParameter
 from imageapi.records.fields import Count, Moment
 from imageapi.records.ids import ALBUM_ID
 
@@ -49,7 +50,7 @@ _COUNTS = TypeAdapter(list[AlbumCounts])
     operation_id="listAlbums",
     response_model=list[AlbumCounts],
     response_description="The albums, an empty list where the token may list none",
-    responses=problem_responses(*TOKEN_ERRORS),
+    responses=problem_responses(*TOKEN_ERRORS, InvalidParameter),
 )
 async def list_albums(token: TokenDep, resources: ResourcesDep) -> Response:
     """List the albums that the token may list, by their ids."""
@@ -66,7 +67,7 @@ async def list_albums(token: TokenDep, resources: ResourcesDep) -> Response:
     operation_id="getToken",
     response_model=TokenAbilities,
     response_description="What the token may do",
-    responses=problem_responses(*TOKEN_ERRORS),
+    responses=problem_responses(*TOKEN_ERRORS, InvalidParameter),
 )
 async def get_token(token: TokenDep, resources: ResourcesDep) -> Response:
     """Say what the token that was sent may do, and until when."""

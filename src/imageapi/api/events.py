@@ -16,7 +16,6 @@ from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_respons
 from imageapi.api.pagination import Limit, next_page_header
 from imageapi.api.responses import json_chunks_response
 from imageapi.database.events import MAX_VERSION, Event
-from imageapi.http.errors import InvalidParameter
 from imageapi.records.fields import Moment, Pixels, Position, Rotation, Version
 
 router = APIRouter(tags=["events"], route_class=GuardedRoute)
@@ -58,7 +57,7 @@ class AlbumEvent(BaseModel):
     operation_id="listEvents",
     response_model=list[AlbumEvent],
     response_description="The events, an empty list where nothing has happened since",
-    responses={200: document_headers("Link"), **problem_responses(*ALBUM_ERRORS, InvalidParameter)},
+    responses={200: document_headers("Link"), **problem_responses(*ALBUM_ERRORS)},
 )
 async def list_events(
     album_id: MayListImages,

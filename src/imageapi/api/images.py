@@ -99,7 +99,7 @@ async def _parse_filter(
     response_description="The images, an empty list where none is like that",
     responses={
         200: document_headers(*PAGE_HEADERS),
-        **problem_responses(*ALBUM_ERRORS, InvalidParameter),
+        **problem_responses(*ALBUM_ERRORS),
     },
 )
 async def list_images(

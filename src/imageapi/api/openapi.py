@@ -19,6 +19,7 @@ from imageapi.database.rate_limits import RateExceeded
 from imageapi.http.errors import (
     BodyTooLarge,
     BodyTooSlow,
+    InvalidParameter,
     NothingHere,
     Overloaded,
     UnreadableRequest,
@@ -43,7 +44,7 @@ ANY_TIME_ERRORS = (DatabaseUnavailable, SchemaOutdated, RateExceeded, Overloaded
 #: Errors of every route that verifies a token.
 TOKEN_ERRORS = (TokenRefused, IssuerUnavailable)
 #: Errors of every route under an album.
-ALBUM_ERRORS = (*TOKEN_ERRORS, AbilityMissing, NothingHere)
+ALBUM_ERRORS = (*TOKEN_ERRORS, AbilityMissing, NothingHere, InvalidParameter)
 #: Further errors of a route that reads JSON.
 JSON_BODY_ERRORS = (UnreadableRequest, BodyTooLarge, BodyTooSlow, RequestValidationError)
 

@@ -17,7 +17,6 @@ from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.responses import image_response, json_text_response
 from imageapi.database.errors import ImageChanged
-from imageapi.http.errors import InvalidParameter
 from imageapi.http.preconditions import IfMatch
 from imageapi.records.fields import MAX_TAGS, Count, GivenTag, Version, invalid_value
 from imageapi.records.image import Image
@@ -33,7 +32,7 @@ TagPath = Annotated[
 
 _ONE_TAG_RESPONSES = {
     200: document_headers("ETag", "Link"),
-    **problem_responses(*ALBUM_ERRORS, InvalidParameter, ImageChanged),
+    **problem_responses(*ALBUM_ERRORS, ImageChanged),
 }
 
 

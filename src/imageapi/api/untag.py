@@ -10,7 +10,6 @@ from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_respons
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
 from imageapi.api.responses import json_text_response
 from imageapi.database.images import UNTAGGED_ONLY
-from imageapi.http.errors import InvalidParameter
 from imageapi.records.image import Image
 
 #: No GuardedRoute: clients of the documented exchange may send any parameter, for example a number
@@ -25,7 +24,7 @@ router = APIRouter(tags=["queue"])
     response_description="The images, an empty list where none is left",
     responses={
         200: document_headers(*PAGE_HEADERS),
-        **problem_responses(*ALBUM_ERRORS, InvalidParameter),
+        **problem_responses(*ALBUM_ERRORS),
     },
 )
 async def list_untagged_images(
