@@ -17,7 +17,8 @@ def test_tag_is_trimmed_and_composed() -> None:
     [
         ("holiday", "must not be the album's id"),
         (" holiday ", "must not be the album's id"),
-        ("a\nb", "must not hold control characters"),
+        ("a\nb", "must not hold a line end"),
+        ("a\x07b", "must not hold control characters"),
         ("", "must have at least 1 character"),
         ("x" * 101, "must have at most 100 characters"),
     ],

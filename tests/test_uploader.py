@@ -206,6 +206,12 @@ async def test_chosen_id_is_the_images(sender: Sender, settings: Settings) -> No
     assert taken.status_code == 409
     assert chosen in taken.json()["detail"]
     await sender.client.delete(answer.headers["Location"], headers=sender.headers)
+    in_trash = await sender.send(pictures.png(), public_id=chosen)
+    assert in_trash.status_code == 409
+    assert in_trash.json()["detail"] == (
+        f"The image with the id {chosen} lies in the album's trash; it can be restored."
+    )
+    await sender.client.delete(answer.headers["Location"], headers=sender.headers)
     assert (await sender.send(pictures.png(), public_id=chosen)).status_code == 409
     assert len([name for name in in_store(settings, sender.album) if "original" in name]) == 1
 

@@ -31,8 +31,12 @@ class Conflict(AlbumError):
 class PublicIdTaken(Conflict):
     """The album has another image with this id, perhaps in its trash."""
 
-    def __init__(self, public_id: UUID) -> None:
-        super().__init__(f"The album has another image with the id {public_id}.")
+    def __init__(self, public_id: UUID, *, is_in_trash: bool) -> None:
+        super().__init__(
+            f"The image with the id {public_id} lies in the album's trash; it can be restored."
+            if is_in_trash
+            else f"The album has another image with the id {public_id}."
+        )
 
 
 class DuplicatePicture(Conflict):

@@ -201,8 +201,8 @@ class Uploader:
         self, change: AlbumChange, picture: UUID, image: Image, content: PictureContent
     ) -> StoredImage:
         public_id = UUID(image.public_id)
-        if await change.find_image(public_id) is not None:
-            raise PublicIdTaken(public_id)
+        if (other := await change.find_image(public_id)) is not None:
+            raise PublicIdTaken(public_id, is_in_trash=other.deleted_at is not None)
         asset_key = secrets.token_bytes(KEY_BYTES)
         await change.add_image(
             public_id=public_id,

@@ -14,6 +14,7 @@ from imageapi.api.dependencies import MayListImages, ResourcesDep
 from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import Limit, next_page_header
+from imageapi.api.parameters import WrittenAsInJson
 from imageapi.api.responses import json_chunks_response
 from imageapi.database.events import MAX_VERSION, Event
 from imageapi.records.fields import Moment, Pixels, Position, Rotation, Version
@@ -66,6 +67,7 @@ async def list_events(
     *,
     after: Annotated[
         int,
+        WrittenAsInJson,
         Query(
             ge=0,
             lt=2**63,

@@ -1,10 +1,9 @@
 """Routes for the images of an album: list, read, change, delete, restore."""
 
-from datetime import datetime
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Request, Response
-from pydantic import AfterValidator, AwareDatetime, BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field
 
 from imageapi.albums.errors import Conflict
 from imageapi.api.dependencies import (
@@ -17,14 +16,13 @@ from imageapi.api.dependencies import (
 from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
+from imageapi.api.parameters import EXAMPLE_MOMENT, Moment, parse_number
 from imageapi.api.responses import get_etag, image_response
 from imageapi.database.errors import ImageChanged
 from imageapi.database.images import Box, Filter
 from imageapi.http.errors import InvalidParameter
 from imageapi.http.preconditions import IfMatch, IfNoneMatch, etag_matches
 from imageapi.records.fields import (
-    FIRST_DATE,
-    LAST_DATE,
     FormatName,
     GivenTag,
     Pixels,
@@ -36,34 +34,21 @@ from imageapi.records.positions import is_position
 
 router = APIRouter(tags=["images"], route_class=GuardedRoute)
 
-_MOMENT = "2016-02-15T13:02:58.531+01:00"
-
 
 def parse_box(bbox: str | None) -> Box | None:
     """Parse ``west,south,east,north`` in degrees (RFC 7946 §5); raises InvalidParameter."""
     if bbox is None:
         return None
     try:
-        box = Box(*(float(part) for part in bbox.split(",")))
-    except (TypeError, ValueError) as error:
-        raise InvalidParameter("/query/bbox", "is not west,south,east,north") from error
+        box = Box(*(float(parse_number(part)) for part in bbox.split(",")))
+    except (TypeError, ValueError, OverflowError) as error:
+        raise InvalidParameter("/query/bbox", "must be west,south,east,north in degrees") from error
     is_on_earth = is_position(box.south, box.west) and is_position(box.north, box.east)
     if not is_on_earth or box.south > box.north:
         raise InvalidParameter(
-            "/query/bbox", "is not -180 to 180 and -90 to 90, south before north"
+            "/query/bbox", "must be -180 to 180 and -90 to 90, south before north"
         )
     return box
-
-
-def _clamp_moment(moment: datetime) -> datetime:
-    """Return the moment, limited to the range of dates that an image may have.
-
-    No image is outside that range, so the filter lets the same images through.
-    """
-    return min(max(moment, FIRST_DATE), LAST_DATE)
-
-
-Moment = Annotated[AwareDatetime, AfterValidator(_clamp_moment)]
 
 
 async def _parse_filter(
@@ -73,10 +58,10 @@ async def _parse_filter(
     ] = [],  # noqa: B006 - FastAPI copies it
     untagged: Annotated[bool | None, Query(description="Only those without, or with, tags")] = None,
     created_after: Annotated[
-        Moment | None, Query(description="Only those made later", examples=[_MOMENT])
+        Moment | None, Query(description="Only those made later", examples=[EXAMPLE_MOMENT])
     ] = None,
     created_before: Annotated[
-        Moment | None, Query(description="Only those made earlier", examples=[_MOMENT])
+        Moment | None, Query(description="Only those made earlier", examples=[EXAMPLE_MOMENT])
     ] = None,
     bbox: Annotated[
         str | None,

@@ -9,6 +9,7 @@ from uuid import UUID
 
 from fastapi import Query, Request, Response
 
+from imageapi.api.parameters import WrittenAsInJson
 from imageapi.api.responses import json_array_response, json_chunks_response
 from imageapi.database.images import Cursor, Filter, Images
 from imageapi.http.errors import InvalidParameter
@@ -19,6 +20,7 @@ PAGE_HEADERS = ("Link", "X-Total-Count")
 
 Limit = Annotated[
     int | None,
+    WrittenAsInJson,
     Query(
         ge=1,
         le=MAX_PAGE_IMAGES,
@@ -52,7 +54,9 @@ def decode_cursor(after: str | None) -> Cursor | None:
         time, public_id = raw[:_TIME_BYTES], UUID(bytes=raw[_TIME_BYTES:])
         return Cursor(_EPOCH + int.from_bytes(time) * _MICROSECOND, public_id)
     except (ValueError, OverflowError, binascii.Error) as error:
-        raise InvalidParameter("/query/after", "is not from a Link header of this list") from error
+        raise InvalidParameter(
+            "/query/after", "must be from the header Link of a page of this list"
+        ) from error
 
 
 async def list_response(  # noqa: PLR0917 - the parameters of a route, in their order

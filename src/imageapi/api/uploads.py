@@ -11,6 +11,7 @@ from imageapi.albums.uploader import Uploader, UploadFields
 from imageapi.api.dependencies import MayAddImages, ResourcesDep
 from imageapi.api.guarded_route import GuardedRoute
 from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
+from imageapi.api.parameters import parse_number
 from imageapi.api.responses import image_response
 from imageapi.http.errors import (
     BodyTooLarge,
@@ -123,7 +124,7 @@ def _read_fields(
 def _parse_number(fields: Fields, name: str, low: float, high: float) -> int | float | None:
     text = fields.get(name, [""])[-1]
     with suppress(ValueError, OverflowError):
-        number: int | float = int(text) if text.isdecimal() else float(text)
+        number = parse_number(text)
         if math.isfinite(number) and low <= number <= high:
             return number
     return None

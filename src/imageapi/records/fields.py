@@ -5,7 +5,6 @@ Each type either keeps a value as it was sent or refuses it; it does not convert
 
 import math
 import re
-import unicodedata
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -23,6 +22,7 @@ from pydantic_core import PydanticCustomError, core_schema
 
 from imageapi.records.ids import ALBUM_ID, PUBLIC_ID
 from imageapi.records.positions import MAX_LATITUDE, MAX_LONGITUDE, is_position
+from imageapi.records.tag_text import build_tag_pattern, check_tag_text, normalize_tag_text
 
 MAX_TAG_CHARACTERS = 100
 MAX_TAGS = 100
@@ -30,8 +30,6 @@ MAX_TAGS = 100
 _DATE = re.compile(
     r"\d{4}-\d\d-\d\d[Tt]\d\d:\d\d:\d\d(?:\.(\d{1,9}))?(?:[Zz]|[+-][0-2]\d:[0-5]\d)", re.ASCII
 )
-_CC = r"\x00-\x1f\x7f-\x9f"  # Unicode's category Cc: control characters
-_CONTROL = re.compile(f"[{_CC}]")
 FIRST_DATE = datetime(1970, 1, 1, tzinfo=UTC)
 LAST_DATE = datetime(9999, 1, 1, tzinfo=UTC)
 _MILLISECOND_DIGITS = 3
@@ -125,17 +123,18 @@ def _parse_utc_second(value: object) -> str:
 
 
 def _check_tag(value: str) -> str:
-    if value.isascii() and value.isprintable() and value == value.strip():
-        return value
-    if value != unicodedata.normalize("NFC", value).strip():
-        raise invalid_value("must be trimmed and in Unicode's normal form C")
-    if _CONTROL.search(value):
-        raise invalid_value("must not hold control characters")
+    try:
+        check_tag_text(value)
+    except ValueError as error:
+        raise invalid_value(str(error)) from error
     return value
 
 
 def _normalize_tag(value: object) -> object:
-    return unicodedata.normalize("NFC", value).strip() if isinstance(value, str) else value
+    try:
+        return normalize_tag_text(value) if isinstance(value, str) else value
+    except ValueError as error:
+        raise invalid_value(str(error)) from error
 
 
 _NUMBER_SCHEMA = {"type": "number", "format": "double"}
@@ -227,10 +226,7 @@ FormatName = Annotated[Text, StringConstraints(pattern=_FORMAT_NAME)]
 Tag = Annotated[
     Text, StringConstraints(min_length=1, max_length=MAX_TAG_CHARACTERS), AfterValidator(_check_tag)
 ]
-GIVEN_TAG_SCHEMA = {
-    "type": "string",
-    "pattern": rf"^\s*[^\s{_CC}]([^{_CC}]{{0,{MAX_TAG_CHARACTERS - 2}}}[^\s{_CC}])?\s*$",
-}
+GIVEN_TAG_SCHEMA = {"type": "string", "pattern": build_tag_pattern(MAX_TAG_CHARACTERS)}
 #: A tag as a person types it. It is trimmed and brought to Unicode's normal form C.
 GivenTag = Annotated[Tag, BeforeValidator(_normalize_tag), WithJsonSchema(GIVEN_TAG_SCHEMA)]
 #: Where a rendition is: a path of this service, or the URL of another.
