@@ -226,6 +226,11 @@ def test_lone_surrogates_are_dropped() -> None:
         ("<", b"UNICODE\0" + "hé 東京".encode("utf-16-be"), "hé 東京"),
         ("<", b"UNICODE\0" + "東京都千代田区".encode("utf-16-le"), "東京都千代田区"),
         (">", b"UNICODE\0" + "東京都千代田区".encode("utf-16-be"), "東京都千代田区"),
+        (">", b"UNICODE\0" + "東京都千代田区".encode("utf-16-le"), "東京都千代田区"),
+        ("<", b"UNICODE\0" + "서울특별시".encode("utf-16-be"), "서울특별시"),
+        ("<", b"UNICODE\0" + "Москва".encode("utf-16-be"), "Москва"),
+        (">", b"UNICODE\0" + "Москва".encode("utf-16-be"), "Москва"),
+        ("<", b"UNICODE\0" + "東".encode("utf-16-le"), "東"),
         ("<", b"UNICODE\0" + "ab\0cd".encode("utf-16-le"), "ab"),
         ("<", b"UNICODE " + "ab".encode("utf-16-le"), "ab"),
         ("<", b"UNICODE\0" + "ab🌸".encode("utf-16-le")[:-2], "ab"),
@@ -369,7 +374,7 @@ def test_values_without_a_place_in_json_are_left_out(value: Any) -> None:
 
 @pytest.mark.parametrize(
     "pointer",
-    [0xFFFFFFFF, 2**32, -1, "8", b"8", (8, 8), (), 8.5, math.nan, math.inf, Stored(99, b"8")],
+    [0, 7, 0xFFFFFFFF, 2**32, -1, "8", b"8", (8, 8), (), 8.5, math.nan, math.inf, Stored(99, b"8")],
     ids=str,
 )
 def test_directory_that_cannot_be_read_costs_only_itself(pointer: Any) -> None:

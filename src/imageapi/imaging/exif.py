@@ -102,6 +102,7 @@ _TEXTS = {
 _EXACT_IN_FLOAT = 2**53
 _PREFIX = b"Exif\0\0"
 _MAX_PREFIXES = 2
+_MAX_NUMBER_BYTES = 8
 _ORIENTATIONS = range(1, 9)
 
 
@@ -134,7 +135,7 @@ class Exif:
     def orientation(self) -> int:
         """How the stored picture is turned and mirrored (EXIF 3.0 §4.6.5.1.6); 1 if not said."""
         with suppress(KeyError, ValueError):
-            (number,) = self.image[Base.Orientation].read_numbers()
+            (number,) = self.image[Base.Orientation].read_numbers(_MAX_NUMBER_BYTES)
             if number in _ORIENTATIONS:
                 return int(number)
         return 1
@@ -163,7 +164,7 @@ def read_exif_values(exif: Exif) -> dict[str, object]:
 def _read_child(block: TiffBlock, parent: Mapping[int, Field], tag: int) -> Mapping[int, Field]:
     """Return the directory at the offset that the field of the tag has."""
     with suppress(KeyError, ValueError, OverflowError):
-        (offset,) = parent[tag].read_numbers()
+        (offset,) = parent[tag].read_numbers(_MAX_NUMBER_BYTES)
         return block.read_directory(int(offset))
     return {}
 

@@ -12,6 +12,15 @@ _CONTROLS = {*range(0x20), *range(0x7F, 0xA0)} - {ord("\t"), ord("\n")}
 _UNWANTED = dict.fromkeys({*_SURROGATES, *_CONTROLS, 0xFEFF})
 _BINARY = re.compile(rb"[^\t\n\r\x20-\x7e\x80-\xff]")
 
+#: Greek to Thai; Japanese, Chinese and Korean; fullwidth forms.
+_COMMON_SCRIPTS = (
+    range(0x0370, 0x0E80),
+    range(0x3000, 0x3100),
+    range(0x4E00, 0xA000),
+    range(0xAC00, 0xD7A4),
+    range(0xFF00, 0xFFF0),
+)
+
 _CODE_BYTES = 8
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _UTF_16 = {"<": "utf-16-le", ">": "utf-16-be"}
@@ -85,20 +94,25 @@ def _decode_utf_16(stored: bytes, order: str) -> str:
     """Return UTF-16 in the order of its mark, or else in the one that makes text.
 
     Some writers use another order than that of the block. Most texts have characters below 256:
-    their upper byte is zero. Where this does not decide, it is the order of the block, if the text
-    is valid in it. Raises ValueError where it is valid in neither.
+    their upper byte is zero. Where this does not decide, more characters of living scripts do, and
+    then the order of the block. Raises ValueError where the text is valid in neither.
     """
     if stored.startswith(_BYTE_ORDER_MARKS):
         order = "<" if stored.startswith(_BYTE_ORDER_MARKS[0]) else ">"
         return _clean(_cut_utf_16(stored).decode(_UTF_16[order], "ignore"))
     stored = _cut_utf_16(stored)
     zeros = {"<": stored[1::2].count(0), ">": stored[::2].count(0)}
-    orders = sorted(_UTF_16, key=lambda each: (-zeros[each], each != order))
+    common = {each: _count_common(stored.decode(_UTF_16[each], "replace")) for each in _UTF_16}
+    orders = sorted(_UTF_16, key=lambda each: (-zeros[each], -common[each], each != order))
     for each in orders:
         for text in (stored, stored[:-2]):  # a pair of surrogates may be cut
             with suppress(UnicodeDecodeError):
                 return _clean(text.decode(_UTF_16[each]))
     raise ValueError("no UTF-16")
+
+
+def _count_common(text: str) -> int:
+    return sum(any(ord(character) in script for script in _COMMON_SCRIPTS) for character in text)
 
 
 def _cut_utf_16(stored: bytes) -> bytes:

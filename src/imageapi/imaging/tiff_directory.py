@@ -14,8 +14,8 @@ from typing import Self
 
 MAX_DIRECTORIES = 1024
 MAX_FIELDS = 4096
-MAX_FIELD_BYTES = 16 * 1024**2
-"""Enough for the offsets of two million strips."""
+MAX_FIELD_BYTES = 4 * 1024**2
+"""Enough for the offsets of a million strips."""
 
 BYTE, ASCII, SHORT, LONG, RATIONAL, SBYTE, UNDEFINED, SSHORT, SLONG, SRATIONAL = range(1, 11)
 FLOAT, DOUBLE, IFD = range(11, 14)
@@ -25,16 +25,16 @@ UTF_8 = 129
 
 Content = bytes | mmap.mmap
 
-#: Of a value of each type: how `struct` reads it. Rationals are pairs.
+#: How `struct` reads a number of each type. Rationals are pairs.
 _NUMBER_CODES = {
     BYTE: "B",
     SHORT: "H",
     LONG: "L",
-    RATIONAL: "LL",
+    RATIONAL: "L",
     SBYTE: "b",
     SSHORT: "h",
     SLONG: "l",
-    SRATIONAL: "ll",
+    SRATIONAL: "l",
     FLOAT: "f",
     DOUBLE: "d",
     IFD: "L",
@@ -42,10 +42,13 @@ _NUMBER_CODES = {
     SLONG8: "q",
     IFD8: "Q",
 }
+_PAIR_TYPES = (RATIONAL, SRATIONAL)
 BYTE_TYPES = (ASCII, UNDEFINED, UTF_8)
 _SIZES = dict.fromkeys(BYTE_TYPES, 1) | {
-    type_: struct.calcsize(f"<{code}") for type_, code in _NUMBER_CODES.items()
+    type_: struct.calcsize(f"<{code}") * (2 if type_ in _PAIR_TYPES else 1)
+    for type_, code in _NUMBER_CODES.items()
 }
+_MIN_HEADER_BYTES = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -108,8 +111,9 @@ class Field:
         if self.type in BYTE_TYPES:
             return tuple(stored)
         code = _NUMBER_CODES[self.type]
-        numbers = struct.unpack(f"{self._order}{code * self.count}", stored)
-        if self.type in (RATIONAL, SRATIONAL):
+        count = len(stored) // struct.calcsize(f"<{code}")
+        numbers = struct.unpack(f"{self._order}{count}{code}", stored)
+        if self.type in _PAIR_TYPES:
             pairs = zip(numbers[::2], numbers[1::2], strict=True)
             return tuple(_divide(above, below) for above, below in pairs)
         return numbers
@@ -167,6 +171,8 @@ class TiffBlock:
 
         At most MAX_FIELDS fields are read. Raises ValueError where there is no directory.
         """
+        if offset < _MIN_HEADER_BYTES:
+            raise ValueError("in the header")
         layout, order = self._layout, self.order
         count = _read_number(self._content, offset, f"{order}{layout.count}")
         start = offset + struct.calcsize(f"<{layout.count}")
