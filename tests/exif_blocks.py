@@ -1,13 +1,25 @@
-"""EXIF blocks byte by byte, as Pillow would not write them."""
+"""EXIF data for tests: byte by byte as Pillow would not write it, and as it does."""
 
+import io
 import math
 import struct
 from collections.abc import Mapping
 from fractions import Fraction
 from typing import Any, NamedTuple
 
-from PIL.ExifTags import IFD
+from PIL import Image
+from PIL.ExifTags import GPS, IFD, Base
 from PIL.TiffImagePlugin import IFDRational
+
+from imageapi.imaging.exif import Exif
+
+NOWHERE = IFDRational(0, 0)
+LISBON = {
+    GPS.GPSLatitudeRef: "N",
+    GPS.GPSLatitude: (IFDRational(38), IFDRational(42), IFDRational(4950, 100)),
+    GPS.GPSLongitudeRef: "W",
+    GPS.GPSLongitude: (IFDRational(9), IFDRational(8), IFDRational(2160, 100)),
+}
 
 SIZES = {3: 2, 4: 4, 5: 8, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8}
 """Bytes of a value of each type; of all others one."""
@@ -121,3 +133,49 @@ def _pair(number: Any) -> tuple[int, int]:
     if isinstance(number, IFDRational) and math.isnan(number):
         return int(number.numerator), 0
     return int(number.numerator), int(number.denominator)
+
+
+def exif_of(
+    ifd0: dict[int, Any] | None = None,
+    camera: dict[int, Any] | None = None,
+    gps: dict[int, Any] | None = None,
+    order: str = "<",
+) -> Exif:
+    return Exif.parse(exif_block(ifd0, camera, gps, order))
+
+
+def through_jpeg(exif: Image.Exif) -> Exif:
+    """What is read from a photograph that Pillow wrote this into."""
+    file = io.BytesIO()
+    Image.new("RGB", (8, 8)).save(file, "JPEG", exif=exif)
+    with Image.open(file) as image:
+        return Exif.parse(image.info["exif"])
+
+
+def by_pillow(
+    ifd0: dict[int, Any] | None = None,
+    camera: dict[int, Any] | None = None,
+    gps: dict[int, Any] | None = None,
+) -> Image.Exif:
+    exif = Image.Exif()
+    exif.update(ifd0 or {})
+    exif.get_ifd(IFD.Exif).update(camera or {})
+    exif.get_ifd(IFD.GPSInfo).update(gps or {})
+    return exif
+
+
+def photograph() -> Image.Exif:
+    return by_pillow(
+        {Base.Make: "NIKON", Base.Orientation: 6, Base.XResolution: IFDRational(300)},
+        {
+            Base.ExposureTime: IFDRational(1, 4),
+            Base.DateTimeOriginal: "2016:02:15 13:02:58",
+            Base.LensSpecification: (IFDRational(24), IFDRational(70), NOWHERE, NOWHERE),
+            Base.ExifVersion: b"0232",
+            Base.FlashPixVersion: b"0100",
+            Base.UserComment: b"ASCII\0\0\0a comment   \0",
+            Base.MakerNote: b"Nikon\0\2",
+            Base.FileSource: b"\3",
+        },
+        {GPS.GPSVersionID: b"\2\3\0\0", GPS.GPSAltitudeRef: b"\1", **LISBON},
+    )

@@ -21,6 +21,7 @@ import pyvips
 from PIL import Image
 
 import pictures
+from png_chunks import profile_text, raw_profile, with_chunks
 
 Dice = random.Random
 
@@ -157,6 +158,9 @@ def _pngs() -> dict[str, bytes]:
     return {
         **{f"png {mode}": pictures.png(mode) for mode in ("RGB", "RGBA", "L", "LA", "P", "1")},
         "png with exif": pictures.png(exif=_exif(6), icc_profile=pictures.profile()),
+        "png with a raw profile": with_chunks(
+            pictures.png(), behind=profile_text("zTXt", raw_profile(_exif(6)))
+        ),
         "png of 16 bits": pictures.png_16_bit(),
         "grey png of 16 bits": pictures.written(grey, "PNG"),
         "interlaced png": vips.pngsave_buffer(interlace=True),
