@@ -9,6 +9,7 @@ checked before it is decoded, and its claims are checked after.
 
 import json
 import re
+import string
 import time
 import uuid
 from base64 import urlsafe_b64decode
@@ -62,7 +63,7 @@ _UNSUPPORTED_PARAMETERS = frozenset({"crit", "zip", "enc", "b64"})
 # `at_hash`, and some issuers make `sub` a number.
 _CHECKED_BY_LIBRARY = ("exp", "nbf", "aud", "iss", "iat", "sub", "jti", "at_hash")
 _UNCHECKED_CLAIMS = {f"verify_{claim}": False for claim in _CHECKED_BY_LIBRARY}
-_BASE64URL = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
+_BASE64URL = string.ascii_uppercase + string.ascii_lowercase + string.digits + "-_"
 #: The last characters of base64url whose unused bits are zero, by the length modulo 4.
 _LAST_CHARACTERS = {0: _BASE64URL, 2: _BASE64URL[::16], 3: _BASE64URL[::4], 1: ""}
 
