@@ -98,3 +98,28 @@ def test_facts_of_a_tiff_have_no_limit_of_pixels() -> None:
     assert Image.MAX_IMAGE_PIXELS < 60_000**2
     assert read_exif_values(exif)["Make"] == "a"
     assert read_exif_position(exif) == [-10, -20]
+
+
+@pytest.mark.parametrize(
+    ("stored", "read"),
+    [
+        (Stored(1, b"\6"), 6),
+        (Stored(4, b"\6\0\0\0"), 6),
+        (Stored(5, b"\6\0\0\0\1\0\0\0"), 6),
+        (Stored(3, b"\6\0\1\0"), [6, 1]),
+    ],
+)
+@pytest.mark.parametrize("format_", ["jpg", "png", "webp"])
+async def test_orientation_of_another_type_turns_every_format_alike(
+    decoders: DecodePool, tmp_path: Path, format_: str, stored: Stored, read: object
+) -> None:
+    exif = b"Exif\0\0" + exif_block({Base.Orientation: stored})
+    sideways = pictures.folded(pictures.marked(), 6)
+    name = {"jpg": "JPEG", "png": "PNG", "webp": "WEBP"}[format_]
+    content = pictures.written(sideways, name, **({"exif": exif} if format_ != "png" else {}))
+    if format_ == "png":
+        content = with_chunks(content, chunk(b"eXIf", exif))
+    facts = await inspect(decoders, tmp_path, content, format_)
+    assert facts.exifs == {"Orientation": read}
+    assert (facts.width, facts.height) == (96, 64)
+    assert pictures.corners(facts.mini) == list(CORNERS)

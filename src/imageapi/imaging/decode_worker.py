@@ -136,7 +136,7 @@ def _set_limit(which: int, soft: int) -> None:
 def _decode(file: BinaryIO, job: dict[str, Any]) -> tuple[dict[str, object], bytes]:
     """Return the header and the JPEG of a result.
 
-    May raise InvalidPicture, or any exception of libvips, libheif or Pillow.
+    May raise InvalidPicture, or any exception of libvips or libheif.
     """
     # Do not close the map: libvips may still read from it. It is unmapped with its last reference.
     content = mmap.mmap(file.fileno(), 0, access=mmap.ACCESS_READ)

@@ -64,7 +64,7 @@ _EXCLUDED_NAMES = {
 _VERSIONS = {"ExifVersion", "FlashPixVersion"}
 _CODED_TEXTS = {"UserComment", "GPSProcessingMethod", "GPSAreaInformation"}
 _WINDOWS_TEXTS = {"XPTitle", "XPComment", "XPAuthor", "XPKeywords", "XPSubject"}
-_BYTE_NUMBERS = {"GPSVersionID", "GPSAltitudeRef"}
+_BYTE_NUMBERS = {"GPSVersionID", "GPSAltitudeRef", "Orientation"}
 #: Texts that some writers store as UNDEFINED or BYTE.
 _TEXTS = {
     "Artist",
@@ -133,11 +133,14 @@ class Exif:
 
     @property
     def orientation(self) -> int:
-        """How the stored picture is turned and mirrored (EXIF 3.0 §4.6.5.1.6); 1 if not said."""
+        """How the stored picture is turned and mirrored (EXIF 3.0 §4.6.5.1.6); 1 if not said.
+
+        Of several numbers it is the first, as in libvips.
+        """
         with suppress(KeyError, ValueError):
-            (number,) = self.image[Base.Orientation].read_numbers(_MAX_NUMBER_BYTES)
-            if number in _ORIENTATIONS:
-                return int(number)
+            numbers = self.image[Base.Orientation].read_numbers(_MAX_NUMBER_BYTES)
+            if numbers and numbers[0] in _ORIENTATIONS:
+                return int(numbers[0])
         return 1
 
 

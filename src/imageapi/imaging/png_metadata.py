@@ -12,8 +12,8 @@ from contextlib import suppress
 from imageapi.imaging.exif import Exif
 from imageapi.imaging.tiff_directory import Content
 
-MAX_CHUNKS = 500_000
-"""A picture of 200 megapixels in chunks of 1 KiB has fewer."""
+MAX_CHUNKS = 100_000
+"""As many as 100 MB in chunks of 1 KiB."""
 MAX_CANDIDATES = 16
 MAX_PROFILE_CHARACTERS = 2 * 1024**2
 
