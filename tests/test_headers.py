@@ -128,11 +128,27 @@ async def test_response_to_a_verified_token_repeats_it(
 
 async def test_picture_may_be_cached(client: httpx.AsyncClient) -> None:
     answer = await client.get("/assets/blank.jpg")
-    assert answer.headers["Cache-Control"] == "public, max-age=86400"
-    assert {name: answer.headers[name] for name in ALWAYS} == ALWAYS
+    assert answer.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    kept_out = {"Pragma", "Expires"}  # a browser would obey them, and ask for every picture again
+    assert kept_out.isdisjoint(answer.headers)
+    assert {name: answer.headers.get(name) for name in ALWAYS.keys() - kept_out} == {
+        name: value for name, value in ALWAYS.items() if name not in kept_out
+    }
+    assert answer.headers["Cross-Origin-Resource-Policy"] == "cross-origin"
+    assert answer.headers["Timing-Allow-Origin"] == "*"
     again = await client.get("/assets/blank.jpg", headers={"If-None-Match": answer.headers["ETag"]})
     assert (again.status_code, again.content) == (304, b"")
-    assert again.headers["Cache-Control"] == "public, max-age=86400"
+    assert again.headers["Cache-Control"] == "private, max-age=31536000, immutable"
+    assert kept_out.isdisjoint(again.headers)
+
+
+async def test_what_is_no_picture_is_not_cached(client: httpx.AsyncClient) -> None:
+    path = f"/assets/a/{uuid.uuid4()}/x/mini-120.jpg"
+    for missing in (path, "/assets/blank.png"):
+        answer = await client.get(missing)
+        assert answer.status_code == 404
+        assert answer.headers["Cache-Control"] == NOT_CACHED
+        assert {name: answer.headers[name] for name in ALWAYS} == ALWAYS
 
 
 @pytest.mark.parametrize(

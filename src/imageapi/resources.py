@@ -41,7 +41,7 @@ from imageapi.embedded_postgres.client import run_embedded_server
 from imageapi.http.concurrency import ConcurrencyLimiter
 from imageapi.imaging.decode_pool import DecodePool
 from imageapi.log_redaction import hide_environment_in_logs, hide_in_logs
-from imageapi.setting_values import RateSetting
+from imageapi.setting_values import AssetsCache, RateSetting
 from imageapi.settings import Settings
 from imageapi.single_flight import SingleFlight
 from imageapi.storage.deadlines import StoreDeadlines
@@ -71,6 +71,7 @@ class Resources:
     address_rate_limiter: RateLimiter | None
     upload_limiter: ConcurrencyLimiter
     readiness_checks: SingleFlight[str, None]
+    assets_cache: AssetsCache
 
 
 # What the service and the commands open
@@ -172,6 +173,7 @@ async def open_resources(settings: Settings, deadlines: Deadlines) -> AsyncItera
             ),
             upload_limiter=ConcurrencyLimiter(settings.max_uploads, "uploads"),
             readiness_checks=readiness_checks,
+            assets_cache=settings.assets_cache,
         )
 
 

@@ -7,7 +7,7 @@ and do not repeat the value, which may be secret.
 
 import re
 from ipaddress import ip_address, ip_network
-from typing import Annotated, NamedTuple
+from typing import Annotated, Literal, NamedTuple
 from urllib.parse import urlsplit
 from zoneinfo import ZoneInfo
 
@@ -158,4 +158,5 @@ Secrets = Annotated[SecretStr, AfterValidator(_check_secrets)]
 IssuerUrl = Annotated[str, AfterValidator(_check_issuer_url)]
 TimeZone = Annotated[ZoneInfo, BeforeValidator(_parse_time_zone)]
 Rate = Annotated[RateSetting | None, NoDecode, BeforeValidator(_parse_rate)]
+AssetsCache = Literal["private", "public"]
 LongestEdge = Annotated[int, Field(ge=16, le=8192)]

@@ -20,6 +20,7 @@ from pydantic_settings import SettingsError as UnreadableSettings
 
 from imageapi.records.messages import describe_error
 from imageapi.setting_values import (
+    AssetsCache,
     Hosts,
     IssuerUrl,
     LongestEdge,
@@ -143,6 +144,10 @@ class Settings(BaseSettings):
         default=False,
         description="trace requests, to where `OTEL_EXPORTER_OTLP_ENDPOINT` says; needs the extra "
         "`imageapi[opentelemetry]`",
+    )
+    assets_cache: AssetsCache = Field(
+        default="private",
+        description="who may keep pictures for a year: `private`, browsers; `public`, also a CDN",
     )
     full_pixels: LongestEdge = Field(
         default=1600, description="longest edge of the rendition `full`, 16 to 8192"

@@ -15,9 +15,9 @@ from imageapi.albums.asset_paths import (
     is_signed,
     parse_view,
 )
-from imageapi.albums.renditions import Renditions
 from imageapi.api.dependencies import PublicIdPath, ResourcesDep
-from imageapi.api.openapi import document_headers, problem_responses
+from imageapi.api.header_docs import document_headers
+from imageapi.api.openapi import problem_responses
 from imageapi.database.images import StoredImage
 from imageapi.http.errors import NothingHere
 from imageapi.http.preconditions import IfNoneMatch, etag_matches
@@ -25,21 +25,21 @@ from imageapi.http.ranges import parse_range
 from imageapi.imaging.errors import DecodersBusy
 from imageapi.imaging.formats import MEDIA_TYPES
 from imageapi.records.ids import ALBUM_ID
+from imageapi.resources import Resources
 from imageapi.storage.errors import StoreUnavailable
 from imageapi.storage.store import Store
 
 router = APIRouter(prefix="/assets", tags=["pictures"])
 
-#: The picture at a signed path never changes, so a client need not ask again (RFC 8246).
-CACHE_FOREVER = "private, max-age=31536000, immutable"
-
+#: Pages of any origin may show the pictures, and measure how long they take.
+_FOR_ALL_ORIGINS = {"Cross-Origin-Resource-Policy": "cross-origin", "Timing-Allow-Origin": "*"}
 _BLANK = files("imageapi").joinpath("assets", "blank.jpg").read_bytes()
-_BLANK_HEADERS = {
-    "Cache-Control": "public, max-age=86400",
-    "ETag": f'"{sha256(_BLANK).hexdigest()[:32]}"',
-}
+_BLANK_ETAG = f'"{sha256(_BLANK).hexdigest()[:32]}"'
+_DAY_SECONDS, _YEAR_SECONDS = 86400, 31_536_000
+#: The headers of every response that shows a picture.
+_HEADERS = ("ETag", *_FOR_ALL_ORIGINS)
 _NOT_MODIFIED: dict[int | str, dict[str, Any]] = {
-    304: {"description": "It has not changed since", **document_headers("ETag")}
+    304: {"description": "It has not changed since", **document_headers(*_HEADERS)}
 }
 _BINARY_SCHEMA = {"schema": {"type": "string", "format": "binary"}}
 _ORIGINAL_CONTENT = dict.fromkeys(MEDIA_TYPES.values(), _BINARY_SCHEMA)
@@ -82,16 +82,17 @@ PictureDep = Annotated[SignedPicture, Depends(_find_signed_picture)]
     response_class=Response,
     response_description="A grey picture",
     responses={
-        200: {"content": {"image/jpeg": _BINARY_SCHEMA}, **document_headers("ETag")},
+        200: {"content": {"image/jpeg": _BINARY_SCHEMA}, **document_headers(*_HEADERS)},
         **_NOT_MODIFIED,
         **problem_responses(),
     },
 )
-async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
+async def get_blank_picture(resources: ResourcesDep, if_none_match: IfNoneMatch = None) -> Response:
     """Stand in for a picture where there is none to show."""
-    if etag_matches(if_none_match, _BLANK_HEADERS["ETag"]):
-        return Response(status_code=304, headers=_BLANK_HEADERS)
-    return Response(_BLANK, headers=_BLANK_HEADERS, media_type="image/jpeg")
+    headers = _build_headers(resources, _BLANK_ETAG)
+    if etag_matches(if_none_match, _BLANK_ETAG):
+        return Response(status_code=304, headers=headers)
+    return Response(_BLANK, headers=headers, media_type="image/jpeg")
 
 
 @router.get(
@@ -100,16 +101,16 @@ async def get_blank_picture(if_none_match: IfNoneMatch = None) -> Response:
     response_class=Response,
     response_description="The picture: a rendition is a JPEG, an original what it came as",
     responses={
-        200: {"content": _ORIGINAL_CONTENT, **document_headers("ETag", "Accept-Ranges")},
+        200: {"content": _ORIGINAL_CONTENT, **document_headers(*_HEADERS, "Accept-Ranges")},
         206: {
             "description": "The part of the original that was asked for",
             "content": _ORIGINAL_CONTENT,
-            **document_headers("ETag", "Accept-Ranges", "Content-Range"),
+            **document_headers(*_HEADERS, "Accept-Ranges", "Content-Range"),
         },
         **_NOT_MODIFIED,
         416: {
             "description": "The original has no such part",
-            **document_headers("ETag", "Accept-Ranges", "Content-Range"),
+            **document_headers(*_HEADERS, "Accept-Ranges", "Content-Range"),
         },
         **problem_responses(NothingHere, StoreUnavailable, DecodersBusy),
     },
@@ -121,23 +122,36 @@ async def get_picture(
     if_none_match: IfNoneMatch = None,
 ) -> Response:
     """Show a rendition, or the original, by the path that the image's record or answer names."""
-    headers = {"Cache-Control": CACHE_FOREVER, "ETag": picture.etag}
+    headers = _build_headers(resources, picture.etag)
     if etag_matches(if_none_match, picture.etag):
         return Response(status_code=304, headers=headers)
     if picture.name == build_original_name(picture.image.format):
         return await _original_response(resources.backend.store, picture, request, headers)
-    return await _rendition_response(resources.renditions, picture, headers)
+    return await _rendition_response(resources, picture, headers)
+
+
+def _build_headers(
+    resources: Resources, etag: str, max_age_seconds: int = _YEAR_SECONDS
+) -> dict[str, str]:
+    """Return the headers of a picture that never changes, so that a client need not ask again.
+
+    ``immutable`` (RFC 8246) keeps browsers from asking also where a page is loaded anew.
+    """
+    cache_control = f"{resources.assets_cache}, max-age={max_age_seconds}, immutable"
+    return {"Cache-Control": cache_control, "ETag": etag, **_FOR_ALL_ORIGINS}
 
 
 async def _rendition_response(
-    renditions: Renditions, picture: SignedPicture, headers: dict[str, str]
+    resources: Resources, picture: SignedPicture, headers: dict[str, str]
 ) -> Response:
     view = parse_view(picture.name)
     if view is None:
         raise NothingHere(_NO_PICTURE)
-    rendition = await renditions.get(picture.album_id, picture.image, picture.name, view)
+    rendition = await resources.renditions.get(picture.album_id, picture.image, picture.name, view)
     if not rendition:
-        return Response(_BLANK, headers=_BLANK_HEADERS, media_type="image/jpeg")
+        # Not for a year: a later version of the service may be able to decode the picture.
+        headers = _build_headers(resources, _BLANK_ETAG, _DAY_SECONDS)
+        return Response(_BLANK, headers=headers, media_type="image/jpeg")
     return Response(rendition, headers=headers, media_type="image/jpeg")
 
 

@@ -12,7 +12,8 @@ from pydantic import BaseModel, Field
 from imageapi.albums.record_serializer import RecordSerializer
 from imageapi.api.dependencies import MayListImages, ResourcesDep
 from imageapi.api.guarded_route import GuardedRoute
-from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
+from imageapi.api.header_docs import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, problem_responses
 from imageapi.api.pagination import Limit, next_page_header
 from imageapi.api.parameters import WrittenAsInJson
 from imageapi.api.responses import json_chunks_response

@@ -14,7 +14,8 @@ from imageapi.api.dependencies import (
     ResourcesDep,
 )
 from imageapi.api.guarded_route import GuardedRoute
-from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
+from imageapi.api.header_docs import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
 from imageapi.api.parameters import EXAMPLE_MOMENT, Moment, parse_number
 from imageapi.api.responses import get_etag, image_response

@@ -13,6 +13,7 @@ from typing import Any
 
 from fastapi.exceptions import RequestValidationError
 
+from imageapi.api.header_docs import COMMON_HEADERS_TEXT, build_headers, document_headers
 from imageapi.auth.errors import AbilityMissing, IssuerUnavailable, TokenRefused
 from imageapi.database.errors import DatabaseUnavailable, SchemaOutdated
 from imageapi.database.rate_limits import RateExceeded
@@ -27,12 +28,9 @@ from imageapi.http.errors import (
 from imageapi.http.problem_types import (
     MEDIA_TYPE,
     PROBLEM_TYPES,
-    REALM,
-    RETRY_AFTER_SECONDS,
     Problem,
     ProblemType,
 )
-from imageapi.http.response_headers import CACHE_CONTROL, FIXED, P3P
 
 Json = dict[str, Any]
 
@@ -48,7 +46,7 @@ ALBUM_ERRORS = (*TOKEN_ERRORS, AbilityMissing, NothingHere, InvalidParameter)
 #: Further errors of a route that reads JSON.
 JSON_BODY_ERRORS = (UnreadableRequest, BodyTooLarge, BodyTooSlow, RequestValidationError)
 
-DESCRIPTION = """\
+_INTRODUCTION = """\
 Ask which images of an album still have no tag, oldest first, and work that queue off. Around it:
 photographs in, seen as renditions, tagged one by one or many at once, rotated, cropped, deleted
 and restored.
@@ -58,7 +56,10 @@ Every call needs a token that grants its **ability** on the album: `image_list`,
 given: the `Link` header leads to the next one. An image's `ETag` is its version; sent back as
 `If-Match`, it keeps two people from overwriting each other. Every error is
 `application/problem+json` (RFC 9457).
+
 """
+
+DESCRIPTION = _INTRODUCTION + COMMON_HEADERS_TEXT
 
 TAGS = [
     {"name": "queue", "description": "The images that nobody has tagged yet"},
@@ -72,66 +73,20 @@ TAGS = [
 
 #: The ways to send a token; a client uses one of them.
 SECURITY = {
-    "Token": {
-        "type": "apiKey",
-        "in": "header",
-        "name": "Authorization",
-        "description": 'The value is `Token token="…"`, with a JWT between the quotes',
-    },
     "Bearer": {
         "type": "http",
         "scheme": "bearer",
         "bearerFormat": "JWT",
         "description": "The same JWT under the usual scheme",
     },
+    "Token": {
+        "type": "apiKey",
+        "in": "header",
+        "name": "Authorization",
+        "description": 'The value is `Token token="…"`, with a JWT between the quotes',
+    },
 }
 
-_HEADERS_OF_ALL = {
-    "Cache-Control": "No answer may be kept, but for pictures, which bear a value of their own",
-    "Pragma": "The same for HTTP/1.0",
-    "Expires": "The same for HTTP/1.0",
-    "X-Frame-Options": "The answer is not shown in a frame",
-    "X-XSS-Protection": "For browsers that know it",
-    "X-Content-Type-Options": "The answer is what its type says",
-    "X-Download-Options": "For browsers that know it",
-    "X-Permitted-Cross-Domain-Policies": "No other document grants access",
-    "P3P": "For browsers that know it",
-    "X-Request-Id": "The request's own id where it is one, else a new UUID; the log names it too",
-    "X-Runtime": "Seconds that the request took",
-}
-_HEADERS_OF_SOME = {
-    "X-token": "The request's token, once it is verified",
-    "Vary": "What else the answer depends on",
-    "ETag": "The image's version: the value for `If-Match` and `If-None-Match`",
-    "Link": "Where to go on, relative to the address that was asked (RFC 8288): of a list "
-    '`rel="next"`, its next page; of an image `rel="enclosure"`, its original',
-    "Location": "The image's address",
-    "X-Total-Count": "How many there are in all, on pages",
-    "Content-Range": "Which bytes of how many these are",
-    "Accept-Ranges": "`bytes`, where ranges are understood",
-    "WWW-Authenticate": "What the service wants to see",
-    "Connection": "`close` where the rest of the request is not read",
-    "Retry-After": "Seconds after which to try again",
-}
-_EXAMPLES: dict[str, str | int | float] = {
-    **{
-        name.decode(): value.decode()
-        for name, value in [CACHE_CONTROL, *FIXED, P3P]  # names in lower case
-    },
-    "x-request-id": "b7f7faf2-ab83-4f0c-9f49-dba22362e911",
-    "x-runtime": 0.015579,
-    "x-token": "eyJ0eXAiOiJKV1QiLCJhbGciOiJIUzI1NiJ9.…",
-    "vary": "Accept-Encoding",
-    "etag": '"3"',
-    "link": '</api/v1/albums/holiday/images/untag?limit=25&after=…>; rel="next"',
-    "location": "/api/v1/albums/holiday/images/078fafdc-f05a-44c4-94df-c04244c7cda4",
-    "x-total-count": 412,
-    "content-range": "bytes 0-1023/3604",
-    "accept-ranges": "bytes",
-    "www-authenticate": REALM,
-    "connection": "close",
-    "retry-after": RETRY_AFTER_SECONDS,
-}
 _TYPES_BY_NAME = {kind.name: kind for kind in PROBLEM_TYPES.values()}
 
 
@@ -152,12 +107,6 @@ def problem_responses(
     return responses
 
 
-def document_headers(*names: str) -> Json:
-    """Return the headers of a response, for a route, beside those that every response has."""
-    assert set(names) <= _HEADERS_OF_SOME.keys()
-    return {"headers": {name: {"$ref": f"#/components/headers/{name}"} for name in names}}
-
-
 def complete_document(document: Json) -> Json:
     """Change the document that FastAPI derived into the published form, and return it."""
     examples = json.loads(files("imageapi.api").joinpath("examples.json").read_text())
@@ -167,7 +116,7 @@ def complete_document(document: Json) -> Json:
     for name in ("HTTPValidationError", "ValidationError"):
         schemas.pop(name, None)
     components |= {
-        "headers": {name: _build_header(name) for name in (*_HEADERS_OF_ALL, *_HEADERS_OF_SOME)},
+        "headers": build_headers(),
         "responses": {},
         "securitySchemes": SECURITY,
     }
@@ -206,17 +155,6 @@ def _build_problem_schemas() -> Json:
     return {**schema.pop("$defs"), Problem.__name__: schema}
 
 
-def _build_header(name: str) -> Json:
-    example = _EXAMPLES[name.lower()]
-    kinds: dict[type, str] = {int: "integer", float: "number", str: "string"}
-    return {
-        "description": {**_HEADERS_OF_ALL, **_HEADERS_OF_SOME}[name],
-        "required": name in _HEADERS_OF_ALL,
-        "schema": {"type": kinds[type(example)]},
-        "example": example,
-    }
-
-
 def _complete_operation(operation: Json, responses: Json, examples: Json) -> None:
     name = operation["operationId"]
     operation["security"] = [{scheme: []} for scheme in SECURITY] if "security" in operation else []
@@ -236,7 +174,6 @@ def _complete_operation(operation: Json, responses: Json, examples: Json) -> Non
         elif "HTTPValidationError" in json.dumps(response):
             del documented[status]  # FastAPI's guess; the route documents no such response
         else:
-            response.setdefault("headers", {}).update(_build_common_headers())
             example = examples["answers"].get(name, {}).get(status)
             if example is not None:
                 response["content"]["application/json"]["example"] = example
@@ -271,17 +208,12 @@ def _complete_parameter(parameter: Json) -> None:
         parameter["name"] = parameter["name"].title()
 
 
-def _build_common_headers() -> Json:
-    names = [*_HEADERS_OF_ALL, "X-token", "Vary"]
-    return {name: {"$ref": f"#/components/headers/{name}"} for name in names}
-
-
 def _build_problem_response(kinds: list[ProblemType], examples: Mapping[str, Json]) -> Json:
     names = dict.fromkeys(name for kind in kinds for name, _ in kind.headers)
     schema = {"$ref": f"#/components/schemas/{Problem.__name__}"}
     return {
         "description": ", or: ".join(f"{kind.title} (`{kind.name}`)" for kind in kinds),
-        "headers": {**(document_headers(*names)["headers"]), **_build_common_headers()},
+        **(document_headers(*names) if names else {}),
         "content": {
             MEDIA_TYPE: {
                 "schema": schema,

@@ -14,7 +14,8 @@ from imageapi.api.dependencies import (
     ResourcesDep,
 )
 from imageapi.api.guarded_route import GuardedRoute
-from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, document_headers, problem_responses
+from imageapi.api.header_docs import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, JSON_BODY_ERRORS, problem_responses
 from imageapi.api.responses import image_response, json_text_response
 from imageapi.database.errors import ImageChanged
 from imageapi.http.preconditions import IfMatch

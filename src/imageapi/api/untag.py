@@ -6,7 +6,8 @@
 from fastapi import APIRouter, Request, Response
 
 from imageapi.api.dependencies import MayListImages, ResourcesDep
-from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
+from imageapi.api.header_docs import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, problem_responses
 from imageapi.api.pagination import PAGE_HEADERS, After, Limit, list_response
 from imageapi.api.responses import json_text_response
 from imageapi.database.images import UNTAGGED_ONLY

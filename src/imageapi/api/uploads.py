@@ -10,7 +10,8 @@ from imageapi.albums.errors import Conflict
 from imageapi.albums.uploader import Uploader, UploadFields
 from imageapi.api.dependencies import MayAddImages, ResourcesDep
 from imageapi.api.guarded_route import GuardedRoute
-from imageapi.api.openapi import ALBUM_ERRORS, document_headers, problem_responses
+from imageapi.api.header_docs import document_headers
+from imageapi.api.openapi import ALBUM_ERRORS, problem_responses
 from imageapi.api.parameters import parse_number
 from imageapi.api.responses import image_response
 from imageapi.http.errors import (

@@ -18,9 +18,12 @@ CACHE_CONTROL = (
     b"cache-control",
     b"no-cache, no-store, must-revalidate, private, max-age=0",
 )
-FIXED = (
+#: What `CACHE_CONTROL` says, for HTTP/1.0. A browser obeys Pragma whatever Cache-Control allows.
+NOT_CACHED = (
     (b"pragma", b"no-cache"),
     (b"expires", b"Fri, 01 Jan 1990 00:00:00 GMT"),
+)
+FIXED = (
     (b"x-frame-options", b"DENY"),
     (b"x-xss-protection", b"1; mode=block"),
     (b"x-content-type-options", b"nosniff"),
@@ -60,12 +63,16 @@ def add_documented_headers(
 ) -> list[Header]:
     """Return a response's headers with the documented ones, in the documented order.
 
-    The response's further headers come last, and its own ``Cache-Control`` replaces the documented
-    one. A response that may be compressed always varies by ``Accept-Encoding``. ``started`` is a
-    ``time.perf_counter()``, for ``X-Runtime``, in seconds.
+    The response's further headers come last. Its own ``Cache-Control``, which a picture has, stands
+    in the place of all that forbids to keep it. A response that may be compressed always varies by
+    ``Accept-Encoding``. ``started`` is a ``time.perf_counter()``, for ``X-Runtime``, in seconds.
     """
     own = dict(headers)
-    documented = [(CACHE_CONTROL[0], own.pop(b"cache-control", CACHE_CONTROL[1])), *FIXED]
+    cache_control = own.pop(b"cache-control", None)
+    if cache_control is None:
+        documented = [CACHE_CONTROL, *NOT_CACHED, *FIXED]
+    else:
+        documented = [(CACHE_CONTROL[0], cache_control), *FIXED]
     if token is not None:
         documented.append((b"x-token", token.encode()))
     if (content_type := own.pop(b"content-type", None)) is not None:

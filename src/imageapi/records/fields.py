@@ -162,8 +162,7 @@ Position = Annotated[
     WithJsonSchema(
         {
             "type": "array",
-            "prefixItems": [_LATITUDE_SCHEMA, _LONGITUDE_SCHEMA],
-            "items": _NUMBER_SCHEMA,
+            "items": _NUMBER_SCHEMA,  # not prefixItems: two generators make three numbers of it
             "minItems": 2,
             "maxItems": 2,
         },
