@@ -42,7 +42,8 @@ def _to_degrees(angle: Field, ref: Field, hemispheres: bytes, limit: int) -> flo
     is_opposite = _read_hemisphere(ref, hemispheres) == hemispheres[1:]
     is_negative = next((part < 0 for part in parts if part), False)
     if is_negative and not is_opposite:
-        # Readers disagree: exiftool drops the sign of the degrees only, others trust it.
+        # Either may be wrong, and the two places are far apart. exiftool drops the sign, of the
+        # degrees only: it reads -48° 51' north as 47° 9' north.
         raise ValueError("the sign contradicts the hemisphere")
     if not is_negative and any(part < 0 for part in parts):
         raise ValueError("signs contradict each other")
