@@ -68,13 +68,13 @@ async def list_events(
     *,
     after: Annotated[
         int,
-        WrittenAsInJson,
         Query(
             ge=0,
             lt=2**63,
             description="A version of the album: what happened since; 0, or none: all",
             json_schema_extra={"format": "int64"},
         ),
+        WrittenAsInJson,
     ] = 0,
     limit: Limit = None,
 ) -> Response:

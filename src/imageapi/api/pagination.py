@@ -20,7 +20,6 @@ PAGE_HEADERS = ("Link", "X-Total-Count")
 
 Limit = Annotated[
     int | None,
-    WrittenAsInJson,
     Query(
         ge=1,
         le=MAX_PAGE_IMAGES,
@@ -28,6 +27,7 @@ Limit = Annotated[
         examples=[25],
         json_schema_extra={"format": "int32"},
     ),
+    WrittenAsInJson,
 ]
 After = Annotated[
     str | None,
