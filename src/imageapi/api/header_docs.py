@@ -40,7 +40,6 @@ _HEADERS_OF_SOME = {
     "Retry-After": "Seconds after which to try again",
     "Cross-Origin-Resource-Policy": "Pages of any origin may show the picture",
     "Timing-Allow-Origin": "Pages of any origin may measure how long the picture takes",
-    "Vary": HEADERS_OF_MOST["Vary"],
 }
 _EXAMPLES: dict[str, str | int] = {
     "ETag": '"3"',
@@ -54,7 +53,6 @@ _EXAMPLES: dict[str, str | int] = {
     "Retry-After": RETRY_AFTER_SECONDS,
     "Cross-Origin-Resource-Policy": "cross-origin",
     "Timing-Allow-Origin": "*",
-    "Vary": "Origin",
 }
 COMMON_HEADERS_TEXT = """\
 Every response has these headers; they are not repeated below.
