@@ -11,7 +11,7 @@ from imageapi.albums.asset_paths import ORIGINAL, build_store_key
 from imageapi.albums.backend import Backend
 from imageapi.database.images import StoredImage
 from imageapi.fair_slots import FairSlots
-from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture
+from imageapi.imaging.errors import DecodeFailed, DecodersBusy, PictureError
 from imageapi.imaging.views import View
 from imageapi.metrics import RENDITIONS
 from imageapi.single_flight import SingleFlight
@@ -88,7 +88,7 @@ class Renditions:
                 )
             except DecodeFailed:  # its upload was decoded, so the picture is probably not the cause
                 raise DecodersBusy from None
-            except InvalidPicture:
+            except PictureError:  # as for raw files, which older versions took for TIFFs
                 rendition = b""
         RENDITIONS.labels("made" if rendition else "unfit").inc()
         return rendition

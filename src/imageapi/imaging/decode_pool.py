@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from imageapi.fair_slots import FairSlots
-from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture
+from imageapi.imaging.errors import DecodeFailed, DecodersBusy, InvalidPicture, NotAPicture
 from imageapi.imaging.views import View
 from imageapi.records.positions import is_position
 from imageapi.workers.process import WorkerDied, WorkerProcess
@@ -75,10 +75,10 @@ class DecodePool:
     ) -> PictureFacts:
         """Return what the picture is, with a JPEG of the view as proof that it can be decoded.
 
-        Tenants that wait for a free worker get one in turn. Raises InvalidPicture where the picture
-        cannot be decoded within the limits, DecodeFailed where a new worker died of it or it took
-        too long, and DecodersBusy where no worker was free in time, or the machine had no process
-        or file for it.
+        Tenants that wait for a free worker get one in turn. Raises NotAPicture for a raw format
+        that looks like TIFF, InvalidPicture where the picture cannot be decoded within the limits,
+        DecodeFailed where a new worker died of it or it took too long, and DecodersBusy where no
+        worker was free in time, or the machine had no process or file for it.
         """
         job = self._build_job(path, format_, view, inspect=True)
         header, mini = await self._decode(job, tenant)
@@ -119,6 +119,8 @@ class DecodePool:
                 raise DecodersBusy from error
         if "errno" in header:  # the worker could not open the file
             raise DecodersBusy
+        if "raw" in header:
+            raise NotAPicture
         if isinstance(sentence := header.get("invalid"), str):
             raise InvalidPicture(sentence[:_MAX_SENTENCE_CHARACTERS])
         if not blob.startswith(_JPEG_START):

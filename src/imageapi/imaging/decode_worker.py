@@ -16,11 +16,13 @@ from typing import Any, BinaryIO, Protocol
 import pi_heif  # type: ignore[import-untyped]  # it has none
 import pyvips  # type: ignore[import-untyped]  # its stubs come without py.typed
 
-from imageapi.imaging.errors import InvalidPicture
+from imageapi.imaging.errors import InvalidPicture, NotAPicture
 from imageapi.imaging.exif import Exif, read_exif_values
 from imageapi.imaging.exif_position import read_exif_position
 from imageapi.imaging.formats import MAGIC_BYTES, detect_format
 from imageapi.imaging.png_metadata import find_png_exif
+from imageapi.imaging.tiff_page import TiffPage
+from imageapi.imaging.tiff_pixels import interpret_pixels
 from imageapi.imaging.views import View
 from imageapi.workers.job_loop import Job, JobResult, run_job_loop
 
@@ -86,8 +88,8 @@ def main() -> None:
 def _run_job(job: Job, _: bytes) -> JobResult:
     """Return the facts and the JPEG of a picture.
 
-    The header is only ``invalid``, a sentence, where the picture cannot be decoded, and only
-    ``errno`` where its file cannot be opened.
+    The header is only ``invalid``, a sentence, where the picture cannot be decoded, only ``raw``
+    where it is of a raw format, and only ``errno`` where its file cannot be opened.
     """
     try:
         file = open(job["path"], "rb")  # noqa: PTH123, SIM115  # closed below
@@ -96,6 +98,8 @@ def _run_job(job: Job, _: bytes) -> JobResult:
     try:
         with file, _limit_resources(job["max_pixels"], job["seconds"], file):
             return _decode(file, job)
+    except NotAPicture:
+        return {"raw": True}, b""
     except InvalidPicture as error:
         return {"invalid": str(error)}, b""
     except Exception:  # noqa: BLE001  # messages of the libraries may have the path of the file
@@ -216,13 +220,18 @@ class _VipsPicture:
         self._format = format_
         pyvips.operation_block_set("VipsForeignLoad", True)
         loader, load = _LOADERS[format_]
+        page = TiffPage.find(content) if format_ == "tiff" else None
+        # What libvips cannot read of a TIFF it shows black, unless it is told to fail.
+        options = {} if page is None else {"page": page.index, "fail_on": "error"}
         pyvips.operation_block_set(loader, False)
-        image = load(self._open_source(), access="sequential")
+        image = load(self._open_source(), access="sequential", **options)
         frames = image.get_n_pages()
         if frames > MAX_FRAMES:
             raise InvalidPicture(
                 f"The picture has {frames:,} frames; at most {MAX_FRAMES:,} are taken."
             )
+        if page is not None:
+            image = interpret_pixels(image, page)
         self._exif: bytes = image.get("exif-data") if image.get_typeof("exif-data") else b""
         if format_ == "png":
             image = self._set_orientation(image)

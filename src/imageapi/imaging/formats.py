@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping
 
-MAGIC_BYTES = 64
+MAGIC_BYTES = 512
 """How many of a file's first bytes are needed to detect its format."""
 
 MEDIA_TYPES: Mapping[str, str] = {
@@ -27,15 +27,19 @@ _MAGIC_NUMBERS = {
     b"II+\0": "tiff",  # BigTIFF: offsets of eight bytes
     b"MM\0+": "tiff",
 }
-# The brands of a file (ISO/IEC 23008-12 §10). mif1 is not here: it does not name a codec.
+# The brands of a file that name its codec (ISO/IEC 23008-12 §10 and annex B).
 _BRANDS = {
     b"heic": "heic",
     b"heix": "heic",
     b"heim": "heic",
     b"heis": "heic",
+    b"hevc": "heic",
+    b"hevx": "heic",
     b"avif": "avif",
     b"avis": "avif",
 }
+# Brands of images of any codec; a file promises what each of its brands promises.
+_STRUCTURAL_BRANDS = {b"mif1", b"miaf"}
 
 
 def detect_format(head: bytes) -> str | None:
@@ -54,9 +58,8 @@ def _detect_heif_format(head: bytes) -> str | None:
     ISO/IEC 14496-12 §4.3 has the layout of the box.
     """
     box = head[: int.from_bytes(head[:4])]
-    major = box[8:12]
-    compatible = (box[at : at + 4] for at in range(16, len(box), 4))
-    for brand in (major, *compatible):
+    brands = [box[8:12], *(box[at : at + 4] for at in range(16, len(box), 4))]
+    for brand in brands:
         if brand in _BRANDS:
             return _BRANDS[brand]
-    return "heif" if major == b"mif1" else None
+    return "heif" if not _STRUCTURAL_BRANDS.isdisjoint(brands) else None
