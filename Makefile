@@ -20,6 +20,7 @@ WAYS_TESTS := documented_exchange untagged images editor uploader routes headers
 	model photographs import_export
 SAMPLE := 00324000005TXjIAAW
 FOLDER ?= dist/sdk/$(LANG)
+PHOTOS_FOLDER = $(patsubst ~/%,$(HOME)/%,$(PHOTOS))
 ALBUM ?= $(if $(PHOTOS),photos,$(SAMPLE))
 export UV_PYTHON_DOWNLOADS := never
 export UV_NO_CONFIG := 1
@@ -31,9 +32,10 @@ export UV_COMPILE_BYTECODE := 1
 help:  ## list these commands
 	@grep -E '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
 
-run: install  ## start the service with a sample album, or your own: make run PHOTOS=~/Pictures
+run: install  ## start the service with a sample album, or your own: make run PHOTOS=~/Pictures PORT=9000 HOST=0.0.0.0
+	@$(if $(PHOTOS),test -d "$(PHOTOS_FOLDER)" || { echo "PHOTOS=$(PHOTOS) is no folder" >&2; exit 1; })
 	@$(BIN)/imageapi import examples/untagged.json
-	@$(if $(PHOTOS),$(BIN)/imageapi import "$(patsubst ~/%,$(HOME)/%,$(PHOTOS))" --album $(ALBUM) || test $$? -eq 1)
+	@$(if $(PHOTOS),$(BIN)/imageapi import "$(PHOTOS_FOLDER)" --album $(ALBUM) || test $$? -eq 1)
 	@exec $(BIN)/imageapi serve --host $(HOST) --port $(PORT) --show-curl $(ALBUM)
 
 test: $(VENV)/.dev $(VENV)-docs/.installed $(VENV)-sdk/.installed $(NODE)/node_modules  ## run the whole test suite (arguments for pytest: make test ARGS="-n0 -k tokens")

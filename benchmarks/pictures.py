@@ -93,7 +93,7 @@ class Client:
         # The peers share a table, so each has its own album.
         self._album_id = "".join(filter(str.isalpha, candidate.name))
         token = Tokens(SECRET).issue(
-            self._album_id, ["image_create", "image_list"], timedelta(hours=4)
+            [self._album_id], ["image_create", "image_list"], timedelta(hours=4)
         )
         self._http = httpx.AsyncClient(
             base_url=f"http://127.0.0.1:{candidate.port}",

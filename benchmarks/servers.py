@@ -178,5 +178,5 @@ def _stop(process: "subprocess.Popen[bytes]") -> None:
 
 @cache
 def _build_authorization(album_id: str) -> str:
-    token = Tokens(SECRET).issue(album_id, ["image_list"], timedelta(hours=4))
+    token = Tokens(SECRET).issue([album_id], ["image_list"], timedelta(hours=4))
     return f'Token token="{token}"'

@@ -10,6 +10,7 @@ from fastapi import FastAPI
 from breaking import breaking_changes
 from factories import PROJECT
 from imageapi import __version__
+from imageapi.api.header_docs import HEADERS_OF_ALL, HEADERS_OF_MOST
 
 RELEASED = sorted(
     (PROJECT / "docs/openapi").glob("*.json"),
@@ -34,7 +35,12 @@ def test_nothing_breaks_clients_of_the_last_release(app: FastAPI) -> None:
     released = last_released()
     assert released["info"]["version"] == RELEASED[-1].stem
     if series(released["info"]["version"]) == series(__version__):
-        assert breaking_changes(released, app.openapi()) == []
+        changes = breaking_changes(released, app.openapi())
+        # Every response still has these headers: the introduction names them, once.
+        named_once = tuple(
+            f" header {name} is gone" for name in (*HEADERS_OF_ALL, *HEADERS_OF_MOST)
+        )
+        assert [change for change in changes if not change.endswith(named_once)] == []
 
 
 def test_a_release_has_its_document() -> None:

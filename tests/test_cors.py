@@ -11,7 +11,7 @@ from fastapi import FastAPI
 from exchanges import service
 from factories import record
 from fixture_types import AddRecords, TokenFor
-from imageapi.api.openapi import _HEADERS_OF_SOME
+from imageapi.api.header_docs import build_headers
 from imageapi.database.engine import Database
 from imageapi.database.errors import DatabaseUnavailable
 from imageapi.database.untagged_cache import UntaggedCache
@@ -92,8 +92,10 @@ async def test_pages_may_read_what_the_document_names(client: httpx.AsyncClient)
     answer = await client.get(PATH, headers={"Origin": ORIGIN})
     exposed = list_of(answer.headers["Access-Control-Expose-Headers"])
     assert {"content-range", "www-authenticate", "x-request-id", "x-runtime"} <= exposed
-    of_no_use = {"vary", "connection"}  # to a page
-    assert {name.lower() for name in _HEADERS_OF_SOME} - of_no_use <= exposed
+    # To a page: what is of no use, and what pictures have for the browser itself.
+    of_no_use = {"vary", "connection", "cross-origin-resource-policy", "timing-allow-origin"}
+    named = {name.lower() for name in (*build_headers(), "X-token")}
+    assert named - of_no_use <= exposed
 
 
 async def test_pages_may_send_what_the_document_names(

@@ -208,7 +208,7 @@ async def test_openapi_names_every_guarded_route(client: httpx.AsyncClient) -> N
         path = plain(route)
         operation = document["paths"][path][method.lower()]
         assert operation["operationId"]
-        assert operation["security"] == [{"Token": []}, {"Bearer": []}]
+        assert operation["security"] == [{"Bearer": []}, {"Token": []}]
     assert "HTTPValidationError" not in document["components"]["schemas"]
     answers = document["paths"][path]["get"]["responses"]
     assert set(answers) == {"200", "401", "403", "404", "422", "429", "500", "503"}

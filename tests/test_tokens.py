@@ -261,7 +261,7 @@ def test_ability_beside_access_does_not_grant() -> None:
 
 
 def test_issued_token_is_verified_by_any_jwt_library() -> None:
-    issued = TOKENS.issue(ALBUM, ["image_list", "image_tag"], timedelta(hours=4), "somebody")
+    issued = TOKENS.issue([ALBUM], ["image_list", "image_tag"], timedelta(hours=4), "somebody")
     assert jwt.get_unverified_header(issued) == HEADER
     read = jwt.decode(issued, SECRET, algorithms=["HS256"])
     assert read["abilities"] == {ALBUM: {"Access": {"image_list": True, "image_tag": True}}}
@@ -305,7 +305,7 @@ async def test_oldest_token_is_forgotten_first(monkeypatch: pytest.MonkeyPatch) 
     monkeypatch.setattr(tokens_module, "MAX_REMEMBERED_TOKENS", 3)
     tokens = Tokens(SECRET)
     headers = [
-        f"Bearer {tokens.issue(f'album-{number}', ['image_list'], timedelta(days=1))}".encode()
+        f"Bearer {tokens.issue([f'album-{number}'], ['image_list'], timedelta(days=1))}".encode()
         for number in range(5)
     ]
     for header in headers:

@@ -71,7 +71,7 @@ def _print_version(*, is_requested: bool) -> None:
     epilog=_examples(
         "imageapi serve                               the service, at 127.0.0.1:8000",
         "imageapi import ~/Pictures --album holiday   photographs into an album",
-        "imageapi token holiday --can image_tag       a token, to call it with",
+        "imageapi token holiday --all                 a token, to call it with",
         "imageapi --install-completion                commands complete with Tab",
     ),
 )
@@ -108,6 +108,12 @@ def _check_album_id(value: str | None) -> str | None:
     return value
 
 
+def _check_album_ids(values: list[str]) -> list[str]:
+    for value in values:
+        _check_album_id(value)
+    return values
+
+
 def _check_abilities(values: list[str]) -> list[str]:
     for value in values:
         if value not in ABILITIES:
@@ -124,6 +130,10 @@ def _parse_duration(value: str) -> timedelta:
 
 AlbumArgument = Annotated[
     str, typer.Argument(metavar="ALBUM", callback=_check_album_id, help="The album's id.")
+]
+AlbumsArgument = Annotated[
+    list[str],
+    typer.Argument(metavar="ALBUM...", callback=_check_album_ids, help="The albums' ids."),
 ]
 
 
@@ -207,12 +217,13 @@ def import_(
 @app.command(
     epilog=_examples(
         "imageapi token holiday",
-        "imageapi token holiday --can image_list --can image_tag --expires-in 8h",
+        "imageapi token holiday --all",
+        "imageapi token holiday work --can image_list --can image_tag --expires-in 8h",
         "imageapi token holiday --user 20ab42f4-9308-4297-a5f0-c0c07d1d189b",
     )
 )
 def token(
-    album: AlbumArgument,
+    albums: AlbumsArgument,
     can: Annotated[
         list[str],
         typer.Option(
@@ -222,18 +233,21 @@ def token(
             help=f"What it lets its holder do; repeatable: {', '.join(ABILITIES)}.",
         ),
     ] = ["image_list"],  # noqa: B006 - typer copies it
+    all_abilities: Annotated[
+        bool, typer.Option("--all", help="It lets its holder do everything.")
+    ] = False,
     expires_in: Annotated[
         timedelta,
         typer.Option(parser=_parse_duration, metavar="4h", help="For how long: s, m, h or d."),
     ] = "4h",  # type: ignore[assignment]  # typer parses the default too
     user: Annotated[UUID | None, typer.Option(help="Whom it is for; else somebody new.")] = None,
 ) -> None:
-    """Print a token for an album.
+    """Print a token for one or more albums.
 
     Whoever has the secret can make tokens. This one is signed with IMAGEAPI_TOKEN_SECRET, or with
     the secret that was generated into the data directory.
     """
-    commands.token.run(album, can, expires_in, user)
+    commands.token.run(albums, ABILITIES if all_abilities else can, expires_in, user)
 
 
 @app.command(epilog=_examples("imageapi purge", "imageapi purge --older-than 90d"))

@@ -13,7 +13,7 @@ import string
 import time
 import uuid
 from base64 import urlsafe_b64decode
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import timedelta
 from typing import Protocol, cast
@@ -146,22 +146,24 @@ class Tokens:
         self._remembered: dict[bytes, VerifiedToken] = {}
         # Verify one token now, so that python-jose imports its lazy modules. If such an import
         # fails later, because no file can be opened, the library reports a bad signature.
-        self.verify(self.issue("", (), timedelta(days=1)))
+        self.verify(self.issue((), (), timedelta(days=1)))
 
     def issue(
         self,
-        album_id: str,
-        abilities: Iterable[str],
+        album_ids: Iterable[str],
+        abilities: Collection[str],
         lifetime: timedelta,
         user_id: str | None = None,
     ) -> str:
-        """Return a token that grants the abilities on one album, from now for ``lifetime``.
+        """Return a token that grants the abilities on each album, from now for ``lifetime``.
 
         Without a ``user_id`` it has a random one.
         """
         claims: dict[str, object] = {
             "exp": int(self._now() + lifetime.total_seconds()),
-            "abilities": {album_id: {"Access": dict.fromkeys(abilities, True)}},
+            "abilities": {
+                album_id: {"Access": dict.fromkeys(abilities, True)} for album_id in album_ids
+            },
             "user_id": user_id or str(uuid.uuid4()),
         }
         required = {"aud": self._rules.audience, "iss": self._rules.issuer}

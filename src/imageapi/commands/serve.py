@@ -47,7 +47,7 @@ def run(
         address = f"http://{_get_reachable_host(host)}:{port}"
         typer.echo(f"Image API listens on {address}, its docs are at {address}/docs")
         if show_curl is not None:
-            token = tokens.issue(show_curl, ["image_list"], timedelta(hours=4))
+            token = tokens.issue([show_curl], ["image_list"], timedelta(hours=4))
             typer.echo("The untagged images of an album, with a token good for four hours:\n")
             typer.echo(
                 f"curl -H 'Authorization: Token token=\"{token}\"' "

@@ -1,5 +1,6 @@
-"""`imageapi token ALBUM`: print a token for an album."""
+"""`imageapi token ALBUM…`: print a token for albums."""
 
+from collections.abc import Collection
 from datetime import timedelta
 from uuid import UUID
 
@@ -10,10 +11,12 @@ from imageapi.auth.tokens import Rules, Tokens
 from imageapi.settings import Settings, load_settings
 
 
-def run(album_id: str, abilities: list[str], lifetime: timedelta, user: UUID | None) -> None:
+def run(
+    album_ids: list[str], abilities: Collection[str], lifetime: timedelta, user: UUID | None
+) -> None:
     """Print a token; raises InvalidSecret."""
     tokens = create_tokens(load_settings())
-    typer.echo(tokens.issue(album_id, abilities, lifetime, None if user is None else str(user)))
+    typer.echo(tokens.issue(album_ids, abilities, lifetime, None if user is None else str(user)))
 
 
 def create_tokens(settings: Settings) -> Tokens:

@@ -11,9 +11,9 @@ from sqlalchemy.ext.asyncio import AsyncConnection
 from imageapi.database.copy_format import COLUMNS, CopyLines
 from imageapi.database.engine import Database
 from imageapi.database.error_translation import translate_database_errors
-from imageapi.database.errors import DuplicateRecord
+from imageapi.database.errors import AlbumNotFound, DuplicateRecord
 from imageapi.database.statement import Statement
-from imageapi.database.tables import NOT_DELETED, images
+from imageapi.database.tables import NOT_DELETED, albums, images
 
 #: The most images of one event. An import of more images of an album is several changes of it.
 MAX_EVENT_IMAGES = 1000
@@ -131,6 +131,9 @@ _RAISE_VERSIONS = text("""
     FROM (SELECT album_id, max(version) AS newest FROM added GROUP BY album_id) AS changed
     WHERE albums.album_id = changed.album_id
 """)
+_SELECT_ALBUM = Statement(
+    select(albums.c.version).where(albums.c.album_id == bindparam("album_id"))
+)
 _SELECT_RECORDS = Statement(
     select(images.c.record)
     .where(images.c.album_id == bindparam("album_id"), NOT_DELETED)
@@ -217,6 +220,15 @@ async def _copy_to_staging(connection: AsyncConnection, text: bytes) -> None:
     # asyncpg's coroutine keeps the buffer until it is collected; closing it frees its memory now.
     with BytesIO(text) as source:
         await driver.copy_to_table("incoming", source=source, columns=COLUMNS)
+
+
+async def require_album(database: Database, album_id: str) -> None:
+    """Raise AlbumNotFound unless something was once put into the album; it may be empty now.
+
+    Raises DatabaseUnavailable, SchemaOutdated.
+    """
+    if not await database.read(_SELECT_ALBUM, album_id=album_id):
+        raise AlbumNotFound(album_id)
 
 
 async def export_records(database: Database, album_id: str) -> AsyncIterator[str]:

@@ -7,6 +7,7 @@
     ├── SchemaOutdated          the tables are not those of this version
     │   └── SchemaTooNew        a newer version of the program has made them
     ├── DuplicateRecord         two records of one import are of the same image
+    ├── AlbumNotFound           nothing was ever put into an album of this id
     ├── ImageNotFound           the album has no such image
     └── ImageChanged            the image is not at the version that the change expects
 
@@ -55,6 +56,13 @@ class DuplicateRecord(DatabaseError):
         super().__init__(f"record {second} is of the same image as record {first}")
         self.first = first
         self.second = second
+
+
+class AlbumNotFound(DatabaseError):
+    """Nothing was ever put into an album of this id."""
+
+    def __init__(self, album_id: str) -> None:
+        super().__init__(f"there is no album {album_id}")
 
 
 class ImageNotFound(DatabaseError):

@@ -10,7 +10,8 @@ import unicodedata
 
 _CONTROLS = r"\x00-\x1f\x7f-\x9f"  # Unicode's category Cc
 _CONTROL = re.compile(f"[{_CONTROLS}]")
-_LINE_END = re.compile(r"[\n\v\f\r\x1c-\x1e\x85\u2028\u2029]")
+_LINE_ENDS = r"\n\v\f\r\x1c-\x1e\x85\u2028\u2029"
+_LINE_END = re.compile(f"[{_LINE_ENDS}]")
 _INVISIBLE_CATEGORIES = {"Cc", "Cf", "Cn", "Zl", "Zp", "Zs"}
 #: Letters, marks and a symbol that show nothing: the rest of Unicode's Default_Ignorable_Code_Point
 #: (fillers, joiners, variation selectors), and the Braille pattern without dots.
@@ -56,6 +57,8 @@ def build_tag_pattern(max_characters: int) -> str:
 
     It lets some tags through that show nothing: patterns do not know all of Unicode's categories.
     """
-    visible = rf"[^\s{_CONTROLS}]"
-    no_dots = r"(?!(\s|.*/)?\.{1,2}(\s|/.*)?$)"
-    return rf"^{no_dots}\s*{visible}([^{_CONTROLS}]{{0,{max_characters - 2}}}{visible})?\s*$"
+    controls = rf"{_CONTROLS}\u2028\u2029"
+    visible, blanks = rf"[^\s{controls}]", rf"[^\S{_LINE_ENDS}]*"
+    no_dots = r"(?!(\s*|.*/)\.{1,2}\s*(/.*)?$)"
+    inner = rf"[^{controls}]{{0,{max_characters - 2}}}"
+    return rf"^{no_dots}{blanks}{visible}({inner}{visible})?{blanks}$"
