@@ -23,12 +23,12 @@ OF_SENDING = {"content-length", "content-type", "content-encoding"}
 Document = dict[str, Any]
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")
 def document(app: FastAPI) -> Document:
     return app.openapi()
 
 
-@pytest.fixture(scope="module")
+@pytest.fixture(scope="session")  # once in a process: its first uploads must be new
 async def seen(
     document: Document,
     server: str,
